@@ -1,0 +1,54 @@
+# `make demo` and `make test` need Python 3.11+ and the package registry, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ENVIRONMENT := $(VENV)/.complete
+# `make bench BENCH_BACKBONE=... BENCH_WEIGHTS=...` measures a classifier of your own.
+BENCH_BACKBONE ?= resnet50
+BENCH_OUTPUT ?= bench-work/bench.json
+BENCH_ARGUMENTS ?=
+
+.PHONY: help demo test test-all lint bench environment clean
+
+help:
+	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
+	@echo "make test      lint, types and tests"
+	@echo "make test-all  the same with the slow tests"
+	@echo "make bench     reproduce the README's speed table and check its limits"
+
+environment: $(ENVIRONMENT)
+
+$(ENVIRONMENT): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable ".[demo,train,dev]"
+	@touch $@
+
+demo: $(ENVIRONMENT)
+	$(BIN)/python scripts/demo_photos.py demo/photos
+	$(BIN)/ptame export --backbone timm:tf_efficientnet_lite2 --auxiliary efficientnet_lite0 --top-k 2 -o demo/model
+	$(BIN)/ptame explain demo/model demo/photos -o demo/explained
+	$(BIN)/ptame bench demo/model --batch 1 --rise-masks 500 --json demo/bench.json
+	@echo
+	@echo "Pictures:        demo/explained/*.png"
+	@echo "Table of classes: demo/explained/results.csv"
+	@echo "Table of speed:   demo/bench.json"
+
+lint: $(ENVIRONMENT)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest -m "not slow"
+
+test-all: lint
+	$(BIN)/pytest
+
+bench: $(ENVIRONMENT)
+	$(BIN)/python scripts/bench.py --backbone "$(BENCH_BACKBONE)" --output "$(BENCH_OUTPUT)" $(BENCH_ARGUMENTS)
+
+clean:
+	rm -rf $(VENV) demo bench-work build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Runtimes that run fused graphs and classifiers."""

@@ -1,0 +1,186 @@
+"""Explaining many photos: batches in, pictures, maps and one table out."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from engines.explainer import Explainer, Explanation
+from ptame_deploy.artifacts import Provenance
+from ptame_deploy.colormaps import ColorMap
+from ptame_deploy.photos import UnreadablePhotoError, open_photo, printable
+from ptame_deploy.rendering import Panel, crop_seen, render
+from ptame_deploy.storage import atomic_file, write_text
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One photo and one explained class, as in the table.
+
+    Attributes:
+        photo: path as found.
+        rank: 0 for the first explained class.
+        class_index: of the classifier.
+        class_name: its name, or ``class N``.
+        probability: softmax over all classes.
+        overlay: file name of the picture.
+        map: file name of the map, or None.
+    """
+
+    photo: str
+    rank: int
+    class_index: int
+    class_name: str
+    probability: float
+    overlay: str
+    map: str | None
+
+
+@dataclass
+class Summary:
+    """What was done."""
+
+    rows: list[Row] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+def explain_folder(
+    explainer: Explainer,
+    photos: Sequence[Path],
+    directory: Path,
+    *,
+    class_index: Sequence[int] | None = None,
+    save_maps: bool = False,
+    colormap: ColorMap = "inferno",
+    opacity: float = 0.6,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Summary:
+    """Explain photos batch by batch, and write a picture for each and a table for all.
+
+    Only one batch of photos is held in memory. Photos that cannot be decoded are skipped and
+    named, in the summary and in ``results.json``.
+
+    Args:
+        explainer: the exported graph.
+        photos: files.
+        directory: gets ``NAME.png`` a photo, ``results.csv`` and ``results.json``.
+        class_index: K classes for all photos, where the graph takes classes.
+        save_maps: also write ``NAME.npy``: float32 (K, h, w) at the graph's resolution.
+        colormap: of the pictures.
+        opacity: of the map over the photo, 0 to 1.
+        advance: called with the number of photos that were just finished or skipped.
+
+    Raises:
+        InvalidInputError: the folder cannot be written, or classes that do not fit.
+        MissingRequirementError: the disk is full.
+    """
+    summary = Summary()
+    names = _output_names(photos)
+    for start in range(0, len(photos), explainer.batch_size):
+        batch = photos[start : start + explainer.batch_size]
+        opened: list[tuple[Path, Image.Image]] = []
+        prepared = []
+        for path in batch:
+            try:
+                photo = open_photo(path)
+            except UnreadablePhotoError as error:
+                summary.skipped.append(str(error))
+                continue
+            prepared.append(explainer.prepare(photo))
+            # What is drawn is small; the full photo need not wait for its batch.
+            opened.append((path, crop_seen(photo, explainer.manifest.preprocessing)))
+        if opened:
+            asked = explainer.classes_for(class_index, len(opened))
+            explanation = explainer.explain_prepared(np.stack(prepared), asked)
+            for position, (path, seen) in enumerate(opened):
+                name = names[path]
+                _draw(explainer, explanation, position, seen, directory / f"{name}.png", colormap, opacity)
+                if save_maps:
+                    with atomic_file(directory / f"{name}.npy") as temporary, temporary.open("wb") as file:
+                        np.save(file, explanation.saliency[position])
+                summary.rows += _rows(explanation, position, path, name, saved=save_maps)
+        advance(len(batch))
+    _write_tables(explainer, summary, directory)
+    return summary
+
+
+def _output_names(photos: Sequence[Path]) -> dict[Path, str]:
+    """Name each photo's files after it; a stem that several share gets a number."""
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for path in photos:
+        name, number = path.stem, 2
+        while name.casefold() in taken:
+            name, number = f"{path.stem}-{number}", number + 1
+        taken.add(name.casefold())
+        names[path] = name
+    return names
+
+
+def _draw(
+    explainer: Explainer,
+    explanation: Explanation,
+    position: int,
+    seen: Image.Image,
+    path: Path,
+    colormap: ColorMap,
+    opacity: float,
+) -> None:
+    panels = [
+        Panel(
+            f"{explanation.label(position, rank)}  {explanation.probability[position, rank]:.1%}",
+            saliency,
+        )
+        for rank, saliency in enumerate(explanation.saliency[position])
+    ]
+    cautions = explainer.manifest.cautions
+    picture = render(seen, panels, cautions=cautions, colormap=colormap, opacity=opacity)
+    with atomic_file(path) as temporary:
+        picture.save(temporary, format="PNG", optimize=True)
+
+
+def _rows(
+    explanation: Explanation, position: int, path: Path, name: str, *, saved: bool
+) -> list[Row]:
+    return [
+        Row(
+            photo=printable(path),
+            rank=rank,
+            class_index=int(explanation.class_index[position, rank]),
+            class_name=explanation.label(position, rank),
+            probability=float(explanation.probability[position, rank]),
+            overlay=printable(f"{name}.png"),
+            map=printable(f"{name}.npy") if saved else None,
+        )
+        for rank in range(explanation.class_index.shape[1])
+    ]
+
+
+def _write_tables(explainer: Explainer, summary: Summary, directory: Path) -> None:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=list(Row.__dataclass_fields__), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in summary.rows)
+    write_text(directory / "results.csv", buffer.getvalue())
+    manifest = explainer.manifest
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "explanations",
+        "provenance": Provenance.here(seed=manifest.provenance.seed).model_dump(),
+        "runtime": explainer.runtime.description,
+        "graph_sha256": manifest.files["model.onnx"].sha256,
+        "classifier": manifest.classifier.name,
+        "cautions": manifest.cautions,
+        "map_size": manifest.map_size,
+        "scale": "each map min-max normalised to [0, 1]",
+        "results": [asdict(row) for row in summary.rows],
+        "skipped": summary.skipped,
+    }
+    write_text(directory / "results.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,249 @@
+"""From photos to class, probability and map: the public way to run an exported graph.
+
+Needs NumPy, Pillow and ONNX Runtime, no PyTorch.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from engines.onnx_runtime import OnnxRuntime
+from engines.runtime import Runtime
+from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest, read_manifest
+from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.onnx_session import CPU_PROVIDER
+from ptame_deploy.photos import open_photo
+from ptame_deploy.preprocessing import to_float
+
+Photo = str | Path | Image.Image | NDArray[np.uint8]
+RGB_CHANNELS = 3
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the graph says of a batch of B photos, for K classes each.
+
+    Attributes:
+        class_index: (B, K) int64, best first (or as asked).
+        probability: (B, K) float32, softmax over all classes.
+        saliency: (B, K, h, w) float32 in [0, 1]; each map's own smallest value is 0, its largest 1.
+        logits: (B, classes) float32.
+        class_names: a name for each class, or None.
+    """
+
+    class_index: NDArray[np.int64]
+    probability: NDArray[np.float32]
+    saliency: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    class_names: list[str] | None
+
+    def __len__(self) -> int:
+        """Return B."""
+        return len(self.class_index)
+
+    def label(self, photo: int, rank: int = 0) -> str:
+        """Return the name of a photo's class of that rank, or ``class N`` where there is none."""
+        index = int(self.class_index[photo, rank])
+        return f"class {index}" if self.class_names is None else self.class_names[index]
+
+
+class Explainer:
+    """An exported graph, ready to explain photos."""
+
+    def __init__(self, manifest: GraphManifest, runtime: Runtime, *, batch_size: int = 8) -> None:
+        """Use a graph that a runtime has opened.
+
+        Args:
+            manifest: describes the graph.
+            runtime: runs it.
+            batch_size: photos that run together at most.
+
+        Raises:
+            InvalidInputError: a batch size under 1.
+        """
+        if batch_size < 1:
+            message = f"The batch size must be at least 1, got {batch_size}."
+            raise InvalidInputError(message)
+        self.manifest = manifest
+        self.runtime = runtime
+        self.batch_size = batch_size
+
+    @classmethod
+    def load(
+        cls,
+        directory: str | Path,
+        *,
+        providers: Sequence[str] = (CPU_PROVIDER,),
+        threads: int = 0,
+        batch_size: int = 8,
+    ) -> Self:
+        """Load what ``ptame export`` wrote, after its hashes were checked.
+
+        Args:
+            directory: holds ``model.onnx`` and ``model.json``.
+            providers: ONNX Runtime's execution providers in order of preference.
+            threads: threads within an operator; 0 for one a core.
+            batch_size: photos that run together at most.
+
+        Raises:
+            InvalidInputError: there is no artifact.
+            ArtifactError: it is corrupt.
+            MissingRequirementError: ONNX Runtime or a provider is not there.
+        """
+        directory = Path(directory)
+        manifest = read_manifest(directory, GRAPH_MANIFEST, GraphManifest)
+        runtime = OnnxRuntime(directory / GRAPH_FILE, providers=providers, threads=threads)
+        return cls(manifest, runtime, batch_size=batch_size)
+
+    def __call__(
+        self,
+        images: Photo | Sequence[Photo] | NDArray[np.uint8],
+        class_index: Sequence[int]
+        | Sequence[Sequence[int]]
+        | NDArray[np.integer[Any]]
+        | None = None,
+    ) -> Explanation:
+        """Classify and explain photos.
+
+        Args:
+            images: one photo or several: paths, Pillow images, or uint8 RGB arrays (H, W, 3) of
+                any size; also an array (B, H, W, 3). Each is resized and cropped as the
+                classifier expects.
+            class_index: only for graphs exported with ``--classes input``: the classes to
+                explain, K for every photo alike, or (B, K).
+
+        Raises:
+            InvalidInputError: no photos, one that cannot be decoded, or classes that do not fit.
+        """
+        photos = _as_list(images)
+        asked = self.classes_for(class_index, len(photos))
+        parts = []
+        for start in range(0, len(photos), self.batch_size):
+            stop = start + self.batch_size
+            prepared = np.stack([self.prepare(photo) for photo in photos[start:stop]])
+            parts.append(
+                self.explain_prepared(prepared, None if asked is None else asked[start:stop])
+            )
+        if len(parts) == 1:
+            return parts[0]
+        return Explanation(
+            class_index=np.concatenate([part.class_index for part in parts]),
+            probability=np.concatenate([part.probability for part in parts]),
+            saliency=np.concatenate([part.saliency for part in parts]),
+            logits=np.concatenate([part.logits for part in parts]),
+            class_names=self.manifest.classifier.class_names,
+        )
+
+    def prepare(self, photo: Photo) -> NDArray[np.uint8]:
+        """Resize and crop one photo to uint8 (H, W, 3) as the classifier expects it.
+
+        Raises:
+            InvalidInputError: not a photo, or one that cannot be decoded.
+        """
+        if isinstance(photo, str | Path):
+            photo = open_photo(Path(photo))
+        elif isinstance(photo, np.ndarray):
+            if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != RGB_CHANNELS:
+                message = f"An array must be uint8 RGB (H, W, 3), got {photo.dtype} {photo.shape}."
+                raise InvalidInputError(message)
+            photo = Image.fromarray(photo)
+        elif not isinstance(photo, Image.Image):
+            message = (
+                f"A photo must be a path, a Pillow image or an array, got {type(photo).__name__}."
+            )
+            raise InvalidInputError(message)
+        return self.manifest.preprocessing.apply(photo.convert("RGB"))
+
+    def classes_for(self, class_index: Any, count: int) -> NDArray[np.int64] | None:
+        """Check the asked classes and spread them over a batch.
+
+        Args:
+            class_index: integers (K,) for every photo alike, or (B, K); None for none.
+            count: B.
+
+        Returns:
+            (B, K) int64, or None where the graph chooses the classes itself.
+
+        Raises:
+            InvalidInputError: classes that are out of range, of another length, or that the
+                graph does not take.
+        """
+        if not self.manifest.takes_classes:
+            if class_index is not None:
+                message = (
+                    "This graph explains the best classes itself. To choose classes, export it "
+                    "with --classes input."
+                )
+                raise InvalidInputError(message)
+            return None
+        if class_index is None:
+            message = "This graph was exported with --classes input: say which classes to explain."
+            raise InvalidInputError(message)
+        asked = np.asarray(class_index)
+        if asked.dtype.kind not in "iu" or asked.ndim not in (1, 2) or asked.size == 0:
+            message = f"Classes must be integers of shape (K,) or (B, K), got {asked.dtype} {asked.shape}."
+            raise InvalidInputError(message)
+        if asked.ndim == 2 and len(asked) != count:
+            message = f"Classes were given for {len(asked)} photos, there are {count}."
+            raise InvalidInputError(message)
+        limit = self.manifest.classifier.num_classes
+        if asked.min() < 0 or asked.max() >= limit:
+            wrong = asked[(asked < 0) | (asked >= limit)].flat[0]
+            message = f"Class {wrong} does not exist: the classifier has classes 0 to {limit - 1}."
+            raise InvalidInputError(message)
+        shape = (count, asked.shape[-1])
+        return np.ascontiguousarray(np.broadcast_to(asked, shape), dtype=np.int64)
+
+    def explain_prepared(
+        self, images: NDArray[np.uint8], class_index: NDArray[np.int64] | None = None
+    ) -> Explanation:
+        """Run one batch that `prepare` made.
+
+        Args:
+            images: uint8 (B, H, W, 3) of the classifier's input size.
+            class_index: (B, K) int64 where the graph takes classes.
+        """
+        inputs: dict[str, NDArray[Any]] = {
+            "image": images if self.manifest.takes_uint8 else to_float(images)
+        }
+        if class_index is not None:
+            inputs["class_index"] = class_index
+        outputs = self.runtime.run(inputs)
+        chosen = outputs["class_index"] if class_index is None else class_index
+        probability = np.take_along_axis(_softmax(outputs["logits"]), chosen, axis=1)
+        return Explanation(
+            class_index=chosen,
+            probability=probability,
+            saliency=outputs["saliency"],
+            logits=outputs["logits"],
+            class_names=self.manifest.classifier.class_names,
+        )
+
+
+def _as_list(images: Photo | Sequence[Photo] | NDArray[np.uint8]) -> list[Photo]:
+    if isinstance(images, str | Path | Image.Image):
+        return [images]
+    if isinstance(images, np.ndarray):
+        return [images] if images.ndim == 3 else list(_rows(images))
+    photos = list(images)
+    if not photos:
+        message = "No photos were given."
+        raise InvalidInputError(message)
+    return photos
+
+
+def _rows(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    if images.ndim != 4 or len(images) == 0:
+        message = f"An array of photos must be (B, H, W, 3) with B >= 1, got {images.shape}."
+        raise InvalidInputError(message)
+    yield from images
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]

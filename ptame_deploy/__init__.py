@@ -1,0 +1,77 @@
+"""P-TAME in production: a classifier that explains itself, as one ONNX graph.
+
+The names below load their modules, and torch where they need it, when they are first used.
+"""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from ptame_deploy.errors import (
+    ArtifactError,
+    CheckFailedError,
+    InvalidInputError,
+    MissingRequirementError,
+    PtameError,
+)
+
+if TYPE_CHECKING:
+    from engines.explainer import Explainer, Explanation
+    from ptame_deploy.auxiliaries import load_auxiliary
+    from ptame_deploy.backbones import Backbone, load_backbone
+    from ptame_deploy.explainer import ExplainerNet, start_explainer
+    from ptame_deploy.explainer_store import load_explainer, record_explainer, save_explainer
+    from ptame_deploy.onnx_export import GraphOptions, export
+    from ptame_deploy.preprocessing import Preprocessing
+    from ptame_deploy.rendering import render
+
+try:
+    __version__ = version("ptame-deploy")
+except PackageNotFoundError:  # run from a checkout that was never installed
+    __version__ = "0+unknown"
+
+_LAZY = {
+    "Backbone": "ptame_deploy.backbones",
+    "Explainer": "engines.explainer",
+    "ExplainerNet": "ptame_deploy.explainer",
+    "Explanation": "engines.explainer",
+    "GraphOptions": "ptame_deploy.onnx_export",
+    "Preprocessing": "ptame_deploy.preprocessing",
+    "export": "ptame_deploy.onnx_export",
+    "load_auxiliary": "ptame_deploy.auxiliaries",
+    "load_backbone": "ptame_deploy.backbones",
+    "load_explainer": "ptame_deploy.explainer_store",
+    "record_explainer": "ptame_deploy.explainer_store",
+    "render": "ptame_deploy.rendering",
+    "save_explainer": "ptame_deploy.explainer_store",
+    "start_explainer": "ptame_deploy.explainer",
+}
+
+__all__ = [
+    "ArtifactError",
+    "Backbone",
+    "CheckFailedError",
+    "Explainer",
+    "ExplainerNet",
+    "Explanation",
+    "GraphOptions",
+    "InvalidInputError",
+    "MissingRequirementError",
+    "Preprocessing",
+    "PtameError",
+    "export",
+    "load_auxiliary",
+    "load_backbone",
+    "load_explainer",
+    "record_explainer",
+    "render",
+    "save_explainer",
+    "start_explainer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)

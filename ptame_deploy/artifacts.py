@@ -1,0 +1,255 @@
+"""The JSON beside every artifact: what it is, what it was made from, and how well it held.
+
+A manifest names the artifact's files with their hashes, so that a file that was cut short, changed
+or mixed up with another is found before it is used.
+"""
+
+import json
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ptame_deploy.errors import ArtifactError, InvalidInputError
+from ptame_deploy.preprocessing import Preprocessing
+from ptame_deploy.storage import sha256_of_file
+
+SCHEMA_VERSION = 1
+GRAPH_FILE, GRAPH_MANIFEST = "model.onnx", "model.json"
+EXPLAINER_FILE, EXPLAINER_MANIFEST = "explainer.safetensors", "explainer.json"
+
+State = Literal["initialised", "trained"]
+Start = Literal["activation-map", "fit", "random"]
+_TRACED_PACKAGES = (
+    "ptame-deploy", "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime",
+    "onnxruntime-gpu", "numpy", "pillow", "lightning",
+)  # fmt: skip
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileRecord(_Record):
+    """One file of an artifact."""
+
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Provenance(_Record):
+    """When, with what and by which command an artifact was made."""
+
+    created: str
+    command: str
+    seed: int
+    versions: dict[str, str]
+
+    @classmethod
+    def here(cls, *, seed: int) -> "Provenance":
+        """Describe the running process."""
+        return cls(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            seed=seed,
+            versions=package_versions(),
+        )
+
+
+class WeightsRecord(_Record):
+    """Where weights came from; the hash covers names, shapes and values, not the file format."""
+
+    source: str
+    sha256: str
+    random: bool = False
+
+
+class ClassifierRecord(_Record):
+    """The explained classifier."""
+
+    name: str
+    num_classes: int = Field(ge=1)
+    class_names: list[str] | None = None
+    weights: WeightsRecord
+
+
+class ExplainerRecord(_Record):
+    """The explainer inside a fused graph."""
+
+    auxiliary: str
+    auxiliary_input_size: int
+    auxiliary_weights: WeightsRecord
+    state: State
+    start: Start
+    weights_sha256: str
+
+
+class TensorRecord(_Record):
+    """A graph's input or output; names in the shape are dynamic dimensions."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+
+
+class ParityRecord(_Record):
+    """The largest difference between ONNX Runtime and PyTorch, by output and batch size."""
+
+    output: str
+    batch: int
+    max_abs_difference: float
+    tolerance: float
+
+
+class GraphManifest(_Record):
+    """``model.json``: a fused graph of classifier and explainer."""
+
+    schema_version: Literal[1] = 1
+    kind: Literal["fused-graph"] = "fused-graph"
+    files: dict[str, FileRecord]
+    provenance: Provenance
+    classifier: ClassifierRecord
+    explainer: ExplainerRecord
+    preprocessing: Preprocessing
+    inputs: list[TensorRecord]
+    outputs: list[TensorRecord]
+    map_size: tuple[int, int]
+    top_k: int | None
+    precision: Literal["fp32"] = "fp32"
+    opset: int
+    parity: list[ParityRecord]
+
+    @property
+    def takes_uint8(self) -> bool:
+        """Whether the graph takes uint8 (B, H, W, 3) rather than float (B, 3, H, W)."""
+        return self.inputs[0].dtype == "uint8"
+
+    @property
+    def takes_classes(self) -> bool:
+        """Whether the caller says which classes to explain."""
+        return len(self.inputs) > 1
+
+    @property
+    def cautions(self) -> list[str]:
+        """What every reader of this graph's maps must be told."""
+        cautions = []
+        if self.classifier.weights.random:
+            cautions.append("classifier weights are RANDOM: for latency work only")
+        if self.explainer.auxiliary_weights.random:
+            cautions.append("auxiliary weights are RANDOM: maps mean nothing")
+        if self.explainer.state == "initialised":
+            kind = {
+                "activation-map": "the auxiliary's class activation map",
+                "fit": "a linear fit",
+                "random": "RANDOM fusion weights: maps mean nothing",
+            }[self.explainer.start]
+            cautions.append(f"explainer is initialised, not trained: {kind}")
+        return cautions
+
+
+class ExplainerManifest(_Record):
+    """``explainer.json``: the trained part, to be fused with its classifier and auxiliary."""
+
+    schema_version: Literal[1] = 1
+    kind: Literal["explainer"] = "explainer"
+    files: dict[str, FileRecord]
+    provenance: Provenance
+    classifier: ClassifierRecord
+    explainer: ExplainerRecord
+    channels: list[int]
+    training: dict[str, Any] | None = None
+
+
+Manifest = TypeVar("Manifest", GraphManifest, ExplainerManifest)
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of the installed packages that shape results."""
+    versions = {"python": platform.python_version()}
+    for name in _TRACED_PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def record_files(directory: Path) -> dict[str, FileRecord]:
+    """Hash every file in a folder."""
+    return {
+        path.name: FileRecord(bytes=path.stat().st_size, sha256=sha256_of_file(path))
+        for path in sorted(directory.iterdir())
+    }
+
+
+def manifest_json(manifest: BaseModel) -> str:
+    """Return a manifest as the text of its JSON file."""
+    return json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+
+def read_manifest(directory: Path, name: str, model: type[Manifest]) -> Manifest:
+    """Read a manifest and check every file that it names: presence, size, hash.
+
+    Args:
+        directory: the artifact's folder.
+        name: the manifest's file name.
+        model: the manifest's class.
+
+    Raises:
+        InvalidInputError: there is no such artifact.
+        ArtifactError: the manifest cannot be read, or a file is missing or not the one recorded.
+    """
+    path = directory / name
+    if not directory.exists():
+        message = f"{directory} does not exist."
+        raise InvalidInputError(message)
+    if not path.is_file():
+        message = f"{directory} holds no {name}: not an artifact, or one that was never completed."
+        raise InvalidInputError(message)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        message = f"{path} cannot be read as JSON ({error}). Make the artifact again."
+        raise ArtifactError(message) from error
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        message = (
+            f"{path} has schema version {version}; this ptame-deploy reads up to {SCHEMA_VERSION}. "
+            "Update ptame-deploy."
+        )
+        raise ArtifactError(message)
+    try:
+        manifest = model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        message = (
+            f"{path} is not a valid manifest: {where}: {first['msg']}. Make the artifact again."
+        )
+        raise ArtifactError(message) from error
+    for file_name, record in manifest.files.items():
+        _check_file(directory, file_name, record)
+    return manifest
+
+
+def _check_file(directory: Path, name: str, record: FileRecord) -> None:
+    if Path(name).name != name:
+        message = f"{directory}: the manifest names {name!r}, which is outside its folder."
+        raise ArtifactError(message)
+    path = directory / name
+    if not path.is_file():
+        message = f"{path} is missing. Copy the whole folder, or make the artifact again."
+        raise ArtifactError(message)
+    size = path.stat().st_size
+    if size != record.bytes:
+        message = (
+            f"{path} has {size} bytes, its manifest says {record.bytes}: cut short or replaced."
+        )
+        raise ArtifactError(message)
+    if sha256_of_file(path) != record.sha256:
+        message = f"{path} is not the file that its manifest describes (SHA-256 differs)."
+        raise ArtifactError(message)

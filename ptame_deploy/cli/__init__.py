@@ -1,0 +1,111 @@
+"""The command ``ptame``: global options, exit codes, and one module for each command.
+
+Command modules import only typer at the top, so that ``--help`` and completion stay instant.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Annotated
+
+import click
+import typer
+
+from ptame_deploy import __version__
+from ptame_deploy.cli import console
+from ptame_deploy.cli.bench import bench
+from ptame_deploy.cli.explain import explain
+from ptame_deploy.cli.export import export
+from ptame_deploy.cli.train import train
+from ptame_deploy.errors import MissingRequirementError, PtameError
+
+INTERRUPTED = 130
+TERMINATED = 143
+BUG = 70
+
+app = typer.Typer(
+    name="ptame",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=(
+        "Exit codes: 0 done, 1 a check failed, 2 bad usage or input, 3 something is missing "
+        "(package, driver, GPU, download, disk room), 4 an artifact is corrupt or does not match, "
+        "70 a bug in ptame, 130 interrupted."
+    ),
+)
+for command in (export, explain, bench, train):
+    app.command()(command)
+
+
+def _print_version(value: bool) -> None:  # noqa: FBT001 (typer calls it so)
+    if value:
+        typer.echo(f"ptame {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    *,
+    version: Annotated[  # noqa: ARG001 (handled by its callback)
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only results and errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Explain image classifiers in production: train, export, explain, bench."""
+    console.settings.verbose = verbose
+    console.settings.quiet = quiet
+    console.settings.debug = debug
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code; errors are printed, not raised."""
+    console.settings.debug = "--debug" in arguments
+    try:
+        return app(args=list(arguments), prog_name="ptame", standalone_mode=False) or 0
+    except click.exceptions.Exit as finished:
+        return finished.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        console.error("Interrupted.")
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except PtameError as error:
+        if console.settings.debug:
+            raise
+        console.error(str(error))
+        return error.exit_code
+    except MemoryError as error:
+        if console.settings.debug:
+            raise
+        console.error(f"Out of memory ({error}). Try a smaller batch.")
+        return MissingRequirementError.exit_code
+    except BrokenPipeError:
+        # Whoever read the output left; keep Python from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if console.settings.debug:
+            raise
+        console.error(
+            f"A bug in ptame: {type(error).__name__}: {error}\n"
+            "Please report it with what `ptame --debug ...` prints."
+        )
+        return BUG
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(sys.argv[1:]))
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    # Unwinds the stack, so that temporary files are removed.
+    raise SystemExit(TERMINATED)

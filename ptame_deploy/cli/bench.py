@@ -1,0 +1,5 @@
+"""``ptame bench``."""
+
+
+def bench() -> None:
+    """Placeholder."""

@@ -1,0 +1,92 @@
+"""What the command line prints: results on standard output, all else on standard error."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+
+@dataclass
+class Settings:
+    """The global options."""
+
+    verbose: bool = False
+    quiet: bool = False
+    debug: bool = False
+
+
+settings = Settings()
+
+
+def _console(*, stderr: bool) -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def info(text: str) -> None:
+    """Say what is happening, unless ``--quiet``."""
+    if not settings.quiet:
+        _console(stderr=True).print(text, markup=False)
+
+
+def detail(text: str) -> None:
+    """Say what only ``--verbose`` asks for."""
+    if settings.verbose:
+        info(text)
+
+
+def warn(text: str) -> None:
+    """Say what the user must know, in any case."""
+    _console(stderr=True).print(f"Warning: {text}", style="yellow", markup=False)
+
+
+def error(text: str) -> None:
+    """Say what went wrong."""
+    _console(stderr=True).print(f"Error: {text}", style="red", markup=False)
+
+
+def result(text: str) -> None:
+    """Print a result for a person or a pipe."""
+    _console(stderr=False).print(text, markup=False)
+
+
+def table(content: "Table") -> None:
+    """Print a table of results; as wide as it needs where the output is not a terminal."""
+    console = _console(stderr=False)
+    if not console.is_terminal:
+        console.width = 200
+    console.print(content, soft_wrap=False)
+
+
+@contextmanager
+def progress(description: str, total: int | None) -> Iterator["Progress"]:
+    """Show a progress bar on a terminal; its only task is `Progress.task_ids[0]`."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=_console(stderr=True), disable=settings.quiet, transient=True)
+    with bar:
+        bar.add_task(description, total=total)
+        yield bar
+
+
+def bullet_list(items: Iterable[str]) -> str:
+    """Return items as indented lines."""
+    return "\n".join(f"  - {item}" for item in items)

@@ -1,0 +1,113 @@
+"""``ptame explain``."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ptame_deploy.cli import console
+
+if TYPE_CHECKING:
+    from engines.explainer import Explainer
+    from ptame_deploy.artifacts import GraphManifest
+
+
+class ColorMapKind(StrEnum):
+    """Colours of the overlay."""
+
+    inferno = "inferno"
+    viridis = "viridis"
+    jet = "jet"
+
+
+def explain(
+    model: Annotated[Path, typer.Argument(help="Folder of an exported graph.", show_default=False)],
+    photos: Annotated[
+        list[Path], typer.Argument(help="Photos, and folders of photos.", show_default=False)
+    ],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for pictures and tables.")],
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            "-c",
+            help="Class to explain, by name or index, for a graph exported with --classes input. "
+            "May be repeated.",
+        ),
+    ] = None,
+    save_maps: Annotated[
+        bool, typer.Option("--save-maps", help="Also write the maps: NPY, float32 (K, h, w).")
+    ] = False,
+    colormap: Annotated[ColorMapKind, typer.Option(help="Colours.")] = ColorMapKind.inferno,
+    opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the map over the photo.")] = 0.6,
+    batch_size: Annotated[int, typer.Option(min=1, help="Photos that run together.")] = 8,
+    threads: Annotated[int, typer.Option(min=0, help="Threads; 0 for one a core.")] = 0,
+) -> None:
+    """Explain photos: an overlay for each, and a table of classes and probabilities.
+
+    A file that cannot be decoded is named and skipped; the others are done, and the exit code is 2.
+    """
+    from engines.explainer import Explainer
+    from engines.explain_folder import explain_folder
+    from ptame_deploy.photos import find_photos
+
+    explainer = Explainer.load(model, threads=threads, batch_size=batch_size)
+    asked = _asked_classes(explainer, classes)
+    found = find_photos(photos)
+    for caution in explainer.manifest.cautions:
+        console.warn(caution)
+    with console.progress("Explaining", total=len(found)) as bar:
+        summary = explain_folder(
+            explainer,
+            found,
+            output,
+            class_index=asked,
+            save_maps=save_maps,
+            colormap=colormap.value,
+            opacity=opacity,
+            advance=lambda count: bar.advance(bar.task_ids[0], count),
+        )
+    for row in summary.rows:
+        if row.rank == 0:
+            console.detail(f"  {row.photo}: {row.class_name} {row.probability:.3f}")
+    console.result(
+        f"Explained {len(found) - len(summary.skipped)} of {len(found)} photos: pictures and "
+        f"results.csv, results.json in {output}"
+    )
+    if summary.skipped:
+        from ptame_deploy.errors import InvalidInputError
+
+        listed = console.bullet_list(summary.skipped)
+        message = f"{len(summary.skipped)} of {len(found)} files were skipped:\n{listed}"
+        raise InvalidInputError(message)
+
+
+def _asked_classes(explainer: "Explainer", classes: list[str] | None) -> list[int] | None:
+    manifest = explainer.manifest
+    if classes is None:
+        if manifest.takes_classes:
+            message = "This graph was exported with --classes input: say which with --class."
+            raise typer.BadParameter(message)
+        return None
+    if not manifest.takes_classes:
+        message = "This graph explains the best classes itself; export with --classes input to choose."
+        raise typer.BadParameter(message)
+    return [_class_index(manifest, text) for text in classes]
+
+
+def _class_index(manifest: "GraphManifest", text: str) -> int:
+    names = manifest.classifier.class_names or []
+    if text in names:
+        return names.index(text)
+    if text.isdecimal() and int(text) < manifest.classifier.num_classes:
+        return int(text)
+    import difflib
+
+    close = difflib.get_close_matches(text, names, n=3)
+    hint = f" Did you mean {', '.join(close)}?" if close else ""
+    message = (
+        f"No class {text!r}; there are 0 to {manifest.classifier.num_classes - 1}, or names.{hint}"
+    )
+    raise typer.BadParameter(message)

@@ -1,0 +1,167 @@
+"""Options that several commands share, and how they become a classifier with its explainer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ptame_deploy.cli import console
+
+if TYPE_CHECKING:
+    from ptame_deploy.artifacts import ExplainerRecord
+    from ptame_deploy.auxiliaries import Auxiliary
+    from ptame_deploy.backbones import Backbone
+    from ptame_deploy.explainer import ExplainerNet
+
+BackboneOption = Annotated[
+    str,
+    typer.Option(
+        "--backbone",
+        "-b",
+        help="Classifier: a torchvision name, timm:NAME, package.module:factory or file.py:factory.",
+        show_default=False,
+    ),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(help="Classifier weights: a file, or 'random' for latency work only."),
+]
+AuxiliaryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--auxiliary",
+        "-a",
+        help="efficientnet_lite0 (default), resnet18, mobilenet_v3_small, mnasnet0_5.",
+    ),
+]
+AuxiliaryWeightsOption = Annotated[
+    str | None, typer.Option(help="Auxiliary weights: a file, or 'random' for latency work only.")
+]
+AuxiliarySizeOption = Annotated[
+    int | None, typer.Option(help="Side in pixels of the image that the auxiliary sees (224).")
+]
+ClassNamesOption = Annotated[
+    str | None, typer.Option(help="Class names: a file (JSON list, or one a line), or 'imagenet'.")
+]
+InputSizeOption = Annotated[
+    int | None, typer.Option(help="Replace the classifier's input size (side in pixels).")
+]
+ResizeOption = Annotated[
+    int | None, typer.Option(help="Replace the shorter side's length before the crop.")
+]
+MeanOption = Annotated[
+    str | None, typer.Option(help="Replace the mean, for RGB in [0, 1]: three numbers with commas.")
+]
+StdOption = Annotated[
+    str | None, typer.Option(help="Replace the std, for RGB in [0, 1]: three numbers with commas.")
+]
+InterpolationOption = Annotated[
+    str | None, typer.Option(help="Replace the interpolation: nearest, bilinear, bicubic, lanczos.")
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A classifier with its auxiliary and explainer, ready to be fused."""
+
+    backbone: "Backbone"
+    auxiliary: "Auxiliary"
+    explainer: "ExplainerNet"
+    record: "ExplainerRecord"
+
+
+def preprocessing_overrides(
+    input_size: int | None,
+    resize: int | None,
+    mean: str | None,
+    std: str | None,
+    interpolation: str | None,
+) -> dict[str, Any]:
+    """Collect the preprocessing that the user set, as fields of `Preprocessing`."""
+    given = {
+        "input_size": None if input_size is None else (input_size, input_size),
+        "resize": resize,
+        "mean": None if mean is None else _three_numbers("--mean", mean),
+        "std": None if std is None else _three_numbers("--std", std),
+        "interpolation": interpolation,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def load_parts(
+    backbone: "Backbone",
+    *,
+    explainer: Path | None,
+    auxiliary: str | None,
+    auxiliary_weights: str | None,
+    auxiliary_size: int | None,
+    seed: int,
+) -> Parts:
+    """Load the trained explainer, or start one on an auxiliary.
+
+    Raises:
+        InvalidInputError: options that contradict each other or the explainer.
+        MissingRequirementError: weights that cannot be downloaded.
+        ArtifactError: an explainer that is corrupt or made for others.
+    """
+    from ptame_deploy.auxiliaries import DEFAULT_AUXILIARY, load_auxiliary
+    from ptame_deploy.errors import InvalidInputError
+    from ptame_deploy.explainer import start_explainer
+    from ptame_deploy.explainer_store import (
+        load_explainer,
+        read_explainer_manifest,
+        record_explainer,
+    )
+
+    if explainer is not None:
+        manifest = read_explainer_manifest(explainer)
+        if auxiliary not in (None, manifest.explainer.auxiliary) or auxiliary_size is not None:
+            message = (
+                f"The explainer in {explainer} brings its own auxiliary "
+                f"({manifest.explainer.auxiliary} at {manifest.explainer.auxiliary_input_size} "
+                "pixels): leave --auxiliary and --auxiliary-size away."
+            )
+            raise InvalidInputError(message)
+        loaded = load_auxiliary(
+            manifest.explainer.auxiliary,
+            weights=auxiliary_weights,
+            input_size=manifest.explainer.auxiliary_input_size,
+            seed=seed,
+        )
+        net = load_explainer(explainer, manifest, backbone, loaded)
+        return Parts(backbone, loaded, net, manifest.explainer)
+    loaded = load_auxiliary(
+        auxiliary or DEFAULT_AUXILIARY,
+        weights=auxiliary_weights,
+        input_size=auxiliary_size or 224,
+        seed=seed,
+    )
+    net, start = start_explainer(loaded, backbone.num_classes, backbone.class_names, seed=seed)
+    if start == "random":
+        console.warn(
+            f"the {backbone.num_classes} classes of {backbone.name} are not those of "
+            f"{loaded.name}: the explainer starts at random and its maps mean nothing before it "
+            "is trained (ptame train)."
+        )
+    elif backbone.class_names is None:
+        console.warn(
+            f"{backbone.name} names no classes; its {backbone.num_classes} are taken to be "
+            "ImageNet's in the usual order. Say so with --class-names imagenet, or give the names."
+        )
+    record = record_explainer(net, loaded, state="initialised", start=start)
+    return Parts(backbone, loaded, net, record)
+
+
+def _three_numbers(option: str, text: str) -> tuple[float, ...]:
+    from ptame_deploy.errors import InvalidInputError
+
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 3:
+        message = f"{option} takes three numbers with commas between (0.5,0.5,0.5), got {text!r}."
+        raise InvalidInputError(message)
+    return numbers

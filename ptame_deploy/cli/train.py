@@ -1,0 +1,5 @@
+"""``ptame train``."""
+
+
+def train() -> None:
+    """Placeholder."""

@@ -1,0 +1,248 @@
+"""The explainer of P-TAME: attention branches over an auxiliary's features, fused by class.
+
+Ntrougkas, Mezaris, Patras, "P-TAME: Explain Any Image Classifier with Trained Perturbations",
+IEEE OJSP 2025. Two forms give the same maps: the paper's, which computes every class
+(`ExplainerNet.all_class_maps`), and the exact fast form, which computes the asked classes only
+(`ExplainerNet.class_maps`, and `FoldedExplainer` for export).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ptame_deploy.artifacts import Start
+from ptame_deploy.auxiliaries import Auxiliary
+from ptame_deploy.errors import InvalidInputError
+
+
+class AttentionBranch(nn.Module):
+    """One depth's attention: ``A = ReLU(BN(Conv1x1(F)) + F)``, C -> C channels."""
+
+    def __init__(self, channels: int) -> None:
+        """Make a branch for feature maps of ``channels`` channels."""
+        super().__init__()
+        # BatchNorm takes the convolution's bias away again; it is kept since the paper counts it.
+        self.conv = nn.Conv2d(channels, channels, 1)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, C, h, w) to (B, C, h, w)."""
+        return functional.relu(self.norm(self.conv(features)) + features)
+
+    def folded(self) -> nn.Conv2d:
+        """Return skip, convolution and BatchNorm (in eval mode) as one 1x1 convolution.
+
+        ``W' = diag(s) W + I``, ``b' = s (b - mean) + beta``, with ``s = gamma / sqrt(var + eps)``.
+        """
+        channels = self.conv.in_channels
+        conv = nn.Conv2d(channels, channels, 1)
+        old_bias, bias = self.conv.bias, conv.bias
+        with torch.no_grad():
+            mean, variance = self.norm.running_mean, self.norm.running_var
+            assert mean is not None
+            assert variance is not None
+            assert old_bias is not None
+            assert bias is not None
+            scale = self.norm.weight / torch.sqrt(variance + self.norm.eps)
+            weight = scale[:, None] * self.conv.weight[:, :, 0, 0] + torch.eye(channels)
+            conv.weight.copy_(weight[:, :, None, None])
+            bias.copy_(scale * (old_bias - mean) + self.norm.bias)
+        return conv.requires_grad_(requires_grad=False)
+
+
+class ExplainerNet(nn.Module):
+    """The trained part: an attention branch for each depth, and a 1x1 fusion without bias.
+
+    Attributes:
+        branches: one `AttentionBranch` a depth, fine to coarse.
+        fusion: weight (classes, sum of channels); row c fuses the map of class c.
+    """
+
+    def __init__(self, channels: Sequence[int], num_classes: int) -> None:
+        """Make an explainer with random weights.
+
+        Args:
+            channels: the auxiliary's channels, fine to coarse.
+            num_classes: classes of the explained classifier.
+        """
+        super().__init__()
+        self.channels = list(channels)
+        self.num_classes = num_classes
+        self.branches: list[AttentionBranch] = nn.ModuleList(  # type: ignore[assignment]
+            AttentionBranch(count) for count in self.channels
+        )
+        self.fusion = nn.Linear(sum(self.channels), num_classes, bias=False)
+
+    def initialise_activation_map(self, embedding: Tensor) -> None:
+        """Start as the auxiliary's class activation map.
+
+        Branches become identities (BatchNorm gain 0), the deepest tap's fusion rows become the
+        auxiliary's own classification weights, all others 0.
+
+        Args:
+            embedding: (classes, channels of the deepest tap).
+
+        Raises:
+            InvalidInputError: the embedding is for another number of classes.
+        """
+        depth = self.channels[-1]
+        if embedding.shape != (self.num_classes, depth):
+            message = (
+                f"An activation map needs weights of shape {(self.num_classes, depth)}, "
+                f"the auxiliary has {tuple(embedding.shape)}: its classes are not the classifier's."
+            )
+            raise InvalidInputError(message)
+        self.make_branches_identities()
+        with torch.no_grad():
+            self.fusion.weight.zero_()
+            self.fusion.weight[:, -depth:] = embedding
+
+    def make_branches_identities(self) -> None:
+        """Set every branch's BatchNorm gain and bias to 0, so that ``A = ReLU(F)``."""
+        for branch in self.branches:
+            nn.init.zeros_(branch.norm.weight)
+            nn.init.zeros_(branch.norm.bias)
+
+    def all_class_maps(self, features: Sequence[Tensor]) -> Tensor:
+        """Compute the maps of all classes, as the paper does (the reference form).
+
+        Args:
+            features: (B, C_l, h_l, w_l) by depth, fine to coarse.
+
+        Returns:
+            Raw fusion logits (B, classes, h, w) at the finest depth's size.
+        """
+        attended = [branch(f) for branch, f in zip(self.branches, features, strict=True)]
+        return all_class_maps(attended, self.fusion.weight)
+
+    def class_maps(self, features: Sequence[Tensor], class_index: Tensor) -> Tensor:
+        """Compute the maps of chosen classes only (the exact fast form).
+
+        Args:
+            features: (B, C_l, h_l, w_l) by depth, fine to coarse.
+            class_index: (B, K) int64.
+
+        Returns:
+            Raw fusion logits (B, K, h, w), equal to those rows of `all_class_maps`.
+        """
+        attended = [branch(f) for branch, f in zip(self.branches, features, strict=True)]
+        return chosen_class_maps(attended, self.fusion.weight, class_index)
+
+
+class FoldedExplainer(nn.Module):
+    """An `ExplainerNet` for inference: each branch is one convolution, then ReLU."""
+
+    fusion: Tensor
+
+    def __init__(self, explainer: ExplainerNet, *, all_classes: bool = False) -> None:
+        """Fold a trained explainer.
+
+        Args:
+            explainer: its weights are copied.
+            all_classes: compute every class's map and pick the asked ones afterwards, as the
+                paper does; for comparison only.
+        """
+        super().__init__()
+        self.branches = nn.ModuleList(branch.folded() for branch in explainer.branches)
+        self.register_buffer("fusion", explainer.fusion.weight.detach().clone())
+        self.all_classes = all_classes
+
+    def forward(self, features: Sequence[Tensor], class_index: Tensor) -> Tensor:
+        """Return raw maps (B, K, h, w); see `ExplainerNet.class_maps`."""
+        attended = [functional.relu(b(f)) for b, f in zip(self.branches, features, strict=True)]
+        if not self.all_classes:
+            return chosen_class_maps(attended, self.fusion, class_index)
+        maps = all_class_maps(attended, self.fusion)
+        index = class_index[:, :, None, None].expand(-1, -1, maps.shape[2], maps.shape[3])
+        return maps.gather(1, index)
+
+
+def all_class_maps(attended: Sequence[Tensor], fusion: Tensor) -> Tensor:
+    """Bring all depths to the finest's size, concatenate, fuse by class (paper, section III).
+
+    Args:
+        attended: (B, C_l, h_l, w_l) by depth, fine to coarse.
+        fusion: (classes, sum of C_l).
+
+    Returns:
+        (B, classes, h, w).
+    """
+    upsampled = []
+    for depth, maps in enumerate(attended):
+        for finer in reversed(attended[:depth]):  # from size to size: repeated 2x upsampling
+            maps = _upsample(maps, finer)
+        upsampled.append(maps)
+    return functional.conv2d(torch.cat(upsampled, dim=1), fusion[:, :, None, None])
+
+
+def chosen_class_maps(attended: Sequence[Tensor], fusion: Tensor, class_index: Tensor) -> Tensor:
+    """Fuse each depth at its own size for the chosen classes, then add up coarse to fine.
+
+    Exact, since fusion acts on channels alone and upsampling on positions alone: they commute.
+
+    Args:
+        attended: (B, C_l, h_l, w_l) by depth, fine to coarse.
+        fusion: (classes, sum of C_l).
+        class_index: (B, K) int64.
+
+    Returns:
+        (B, K, h, w).
+    """
+    rows = functional.embedding(class_index, fusion)  # (B, K, sum of C_l)
+    channels = [maps.shape[1] for maps in attended]
+    fused = [
+        torch.matmul(row, maps.flatten(2)).unflatten(2, maps.shape[2:])  # (B, K, h_l, w_l)
+        for row, maps in zip(rows.split(channels, dim=2), attended, strict=True)
+    ]
+    total = fused[-1]
+    for finer in reversed(fused[:-1]):
+        total = _upsample(total, finer) + finer
+    return total
+
+
+def start_explainer(
+    auxiliary: Auxiliary, num_classes: int, class_names: Sequence[str] | None, *, seed: int = 0
+) -> tuple[ExplainerNet, Start]:
+    """Make the best explainer that needs no photo.
+
+    Args:
+        auxiliary: gives channels and, where its classes are the classifier's, the start.
+        num_classes: classes of the explained classifier.
+        class_names: the classifier's names, where they are known. With as many classes as the
+            auxiliary's and no names, the classes are taken to be the auxiliary's.
+        seed: for a random start.
+
+    Returns:
+        The explainer, and how it starts: ``activation-map``, or ``random`` where the classes are
+        not the auxiliary's.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        explainer = ExplainerNet(auxiliary.channels, num_classes)
+    explainer.make_branches_identities()
+    if not shares_classes(auxiliary, num_classes, class_names):
+        return explainer, "random"
+    assert auxiliary.embedding is not None
+    explainer.initialise_activation_map(auxiliary.embedding)
+    return explainer, "activation-map"
+
+
+def shares_classes(
+    auxiliary: Auxiliary, num_classes: int, class_names: Sequence[str] | None
+) -> bool:
+    """Whether a classifier's classes are the auxiliary's, as far as can be known."""
+    if auxiliary.embedding is None or auxiliary.embedding.shape[0] != num_classes:
+        return False
+    if class_names is None or auxiliary.class_names is None:
+        return True
+    return tuple(class_names) == auxiliary.class_names
+
+
+def _upsample(maps: Tensor, like: Tensor) -> Tensor:
+    height, width = like.shape[-2:]
+    if (height, width) == (2 * maps.shape[-2], 2 * maps.shape[-1]):
+        # The same numbers; exported as a constant scale instead of a computed size.
+        return functional.interpolate(maps, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return functional.interpolate(maps, size=(height, width), mode="bilinear", align_corners=False)

@@ -1,0 +1,130 @@
+"""Explainer artifacts: ``explainer.safetensors`` with ``explainer.json``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from ptame_deploy.artifacts import (
+    EXPLAINER_FILE,
+    EXPLAINER_MANIFEST,
+    ExplainerManifest,
+    ExplainerRecord,
+    Provenance,
+    Start,
+    State,
+    manifest_json,
+    read_manifest,
+    record_files,
+)
+from ptame_deploy.auxiliaries import Auxiliary
+from ptame_deploy.backbones import Backbone
+from ptame_deploy.errors import ArtifactError, InvalidInputError
+from ptame_deploy.explainer import ExplainerNet
+from ptame_deploy.storage import staged_artifact
+from ptame_deploy.weights import load_state, read_state_dict, state_sha256
+
+
+def record_explainer(
+    explainer: ExplainerNet, auxiliary: Auxiliary, *, state: State, start: Start
+) -> ExplainerRecord:
+    """Describe an explainer for a manifest."""
+    return ExplainerRecord(
+        auxiliary=auxiliary.name,
+        auxiliary_input_size=auxiliary.input_size,
+        auxiliary_weights=auxiliary.weights,
+        state=state,
+        start=start,
+        weights_sha256=state_sha256(explainer),
+    )
+
+
+def save_explainer(
+    explainer: ExplainerNet,
+    record: ExplainerRecord,
+    backbone: Backbone,
+    directory: Path,
+    *,
+    seed: int,
+    training: dict[str, Any] | None = None,
+) -> ExplainerManifest:
+    """Write an explainer and what it belongs to.
+
+    Args:
+        explainer: what to keep.
+        record: describes it.
+        backbone: the classifier that it explains.
+        directory: where the artifact goes.
+        seed: that it was trained with.
+        training: how it was trained, for the reader.
+
+    Raises:
+        InvalidInputError: the folder cannot be written.
+        MissingRequirementError: the disk is full.
+    """
+    with staged_artifact(directory, EXPLAINER_MANIFEST) as stage:
+        save_file(explainer.state_dict(), stage / EXPLAINER_FILE)
+        manifest = ExplainerManifest(
+            files=record_files(stage),
+            provenance=Provenance.here(seed=seed),
+            classifier=backbone.record(),
+            explainer=record,
+            channels=explainer.channels,
+            training=training,
+        )
+        (stage / EXPLAINER_MANIFEST).write_text(manifest_json(manifest), encoding="utf-8")
+    return manifest
+
+
+def read_explainer_manifest(directory: Path) -> ExplainerManifest:
+    """Read ``explainer.json`` and check the weights' hash.
+
+    Raises:
+        InvalidInputError: there is no explainer.
+        ArtifactError: it is corrupt.
+    """
+    return read_manifest(directory, EXPLAINER_MANIFEST, ExplainerManifest)
+
+
+def load_explainer(
+    directory: Path, manifest: ExplainerManifest, backbone: Backbone, auxiliary: Auxiliary
+) -> ExplainerNet:
+    """Load an explainer for the classifier and the auxiliary that it was made with.
+
+    Raises:
+        ArtifactError: it was made for others, or its tensors do not fit its own description.
+    """
+    _check_belongs(directory, manifest, backbone, auxiliary)
+    explainer = ExplainerNet(manifest.channels, manifest.classifier.num_classes)
+    path = directory / EXPLAINER_FILE
+    try:
+        load_state(explainer, read_state_dict(path), str(path))
+    except InvalidInputError as error:
+        raise ArtifactError(str(error)) from error
+    return explainer.eval()
+
+
+def _check_belongs(
+    directory: Path, manifest: ExplainerManifest, backbone: Backbone, auxiliary: Auxiliary
+) -> None:
+    record = manifest.explainer
+    pairs: Sequence[tuple[str, object, object]] = (
+        ("auxiliary", record.auxiliary, auxiliary.name),
+        ("auxiliary weights", record.auxiliary_weights.sha256, auxiliary.weights.sha256),
+        ("auxiliary channels", manifest.channels, auxiliary.channels),
+        ("number of classes", manifest.classifier.num_classes, backbone.num_classes),
+        ("classifier weights", manifest.classifier.weights.sha256, backbone.weights.sha256),
+    )
+    for what, made_with, given in pairs:
+        if made_with != given:
+            message = (
+                f"The explainer in {directory} was made for {manifest.classifier.name} with other "
+                f"{what}: {_short(made_with)} there, {_short(given)} here. Train one for these."
+            )
+            raise ArtifactError(message)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text[:12] if isinstance(value, str) and len(text) == 64 else text

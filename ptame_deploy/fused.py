@@ -1,0 +1,90 @@
+"""Classifier, auxiliary and explainer as one module: what is exported."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ptame_deploy.auxiliaries import Auxiliary
+from ptame_deploy.backbones import Backbone
+from ptame_deploy.explainer import FoldedExplainer
+
+MapSize = Literal["native", "input"]
+# Smallest value range of a map that is stretched to [0, 1]: a flat map becomes 0, not NaN.
+# Representable in float16, should a precision pass ever narrow it.
+MIN_RANGE = 1e-6
+
+
+def min_max_normalise(maps: Tensor) -> Tensor:
+    """Stretch each map to [0, 1]; a flat one becomes 0.
+
+    Args:
+        maps: (B, K, h, w), raw fusion logits (no sigmoid at inference, as in the paper).
+    """
+    low = maps.amin(dim=(2, 3), keepdim=True)
+    high = maps.amax(dim=(2, 3), keepdim=True)
+    return (maps - low) / (high - low).clamp(min=MIN_RANGE)
+
+
+class FusedModel(nn.Module):
+    """From an image to class and explanation in one forward pass."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        auxiliary: Auxiliary,
+        explainer: FoldedExplainer,
+        *,
+        top_k: int = 1,
+        uint8_input: bool = False,
+        map_size: MapSize = "native",
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            backbone: the classifier.
+            auxiliary: gives the features.
+            explainer: makes maps of them.
+            top_k: classes to explain where the caller names none.
+            uint8_input: take uint8 (B, H, W, 3) instead of float (B, 3, H, W) in [0, 1].
+            map_size: maps at the finest tap's size, or resized bilinearly to the input's.
+        """
+        super().__init__()
+        self.classifier = backbone.module
+        self.auxiliary = auxiliary
+        self.explainer = explainer
+        self.top_k = top_k
+        self.uint8_input = uint8_input
+        self.map_size = map_size
+        preprocessing = backbone.preprocessing
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1))
+        self.eval()
+
+    def forward(
+        self, image: Tensor, class_index: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Classify and explain.
+
+        Args:
+            image: (B, 3, H, W) RGB in [0, 1], or uint8 (B, H, W, 3).
+            class_index: (B, K) int64, the classes to explain; None for the ``top_k`` best.
+
+        Returns:
+            logits (B, classes), class_index (B, K), saliency (B, K, h, w) in [0, 1].
+        """
+        if self.uint8_input:
+            image = image.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+        logits = self.classifier((image - self.mean) / self.std)
+        if class_index is None:
+            class_index = torch.topk(logits, self.top_k, dim=1).indices
+        saliency = min_max_normalise(self.explainer(self.auxiliary(image), class_index))
+        if self.map_size == "input":
+            saliency = functional.interpolate(
+                saliency, size=image.shape[-2:], mode="bilinear", align_corners=False
+            )
+        return logits, class_index, saliency

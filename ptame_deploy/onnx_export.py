@@ -1,0 +1,314 @@
+"""Exporting classifier and explainer as one ONNX graph that was checked before it was kept."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from ptame_deploy.artifacts import (
+    GRAPH_FILE,
+    GRAPH_MANIFEST,
+    ExplainerRecord,
+    GraphManifest,
+    Provenance,
+    TensorRecord,
+    manifest_json,
+    record_files,
+)
+from ptame_deploy.auxiliaries import Auxiliary
+from ptame_deploy.backbones import Backbone
+from ptame_deploy.errors import CheckFailedError, InvalidInputError
+from ptame_deploy.explainer import ExplainerNet, FoldedExplainer
+from ptame_deploy.fused import FusedModel, MapSize
+from ptame_deploy.onnx_session import open_session
+from ptame_deploy.parity import ParityReport, compare
+from ptame_deploy.storage import staged_artifact
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+DEFAULT_OPSET = 18
+# The exporter writes this range: under it operators would have to be converted down.
+OPSETS = range(18, 24)
+# Protobuf refuses messages over 2 GiB; weights then go to a file beside the graph.
+EXTERNAL_DATA_BYTES = 1_900_000_000
+TRACE_BATCH = 2  # traced with 1, some graphs would be frozen to it
+
+
+@dataclass(frozen=True)
+class GraphOptions:
+    """What the exported graph takes and gives (DESIGN: graph contract)."""
+
+    top_k: int = 1
+    takes_classes: bool = False
+    uint8_input: bool = False
+    map_size: MapSize = "native"
+    opset: int = DEFAULT_OPSET
+
+    def check(self, num_classes: int) -> None:
+        """Refuse what cannot be exported.
+
+        Raises:
+            InvalidInputError: a value is out of range.
+        """
+        if not 1 <= self.top_k <= num_classes:
+            message = f"top-k must be 1 to {num_classes} (the classes of the classifier), got {self.top_k}."
+            raise InvalidInputError(message)
+        if self.opset not in OPSETS:
+            message = f"opset must be {OPSETS.start} to {OPSETS.stop - 1}, got {self.opset}."
+            raise InvalidInputError(message)
+
+
+def export(
+    backbone: Backbone,
+    auxiliary: Auxiliary,
+    explainer: ExplainerNet,
+    record: ExplainerRecord,
+    directory: Path,
+    *,
+    options: GraphOptions | None = None,
+    seed: int = 0,
+    report: Callable[[ParityReport], None] = lambda _: None,
+) -> GraphManifest:
+    """Write ``model.onnx`` and ``model.json``, after the graph was checked.
+
+    The checks: the ONNX checker, the border's names and types, and ONNX Runtime against PyTorch
+    at batch 1, 2 and 5.
+
+    Args:
+        backbone: the classifier.
+        auxiliary: the explainer's features.
+        explainer: trained or initialised.
+        record: describes the explainer in the manifest.
+        directory: where the artifact goes.
+        options: inputs and outputs of the graph.
+        seed: of the images that parity is checked on.
+        report: called with the comparison before it is judged.
+
+    Returns:
+        The manifest as written.
+
+    Raises:
+        InvalidInputError: options that do not fit, or an unwritable folder.
+        CheckFailedError: the graph does not hold a check; nothing is kept.
+    """
+    options = options or GraphOptions()
+    options.check(backbone.num_classes)
+    model = fuse(backbone, auxiliary, explainer, options)
+    with staged_artifact(directory, GRAPH_MANIFEST) as stage:
+        path = stage / GRAPH_FILE
+        graph = export_graph(model, backbone.preprocessing.input_size, path, options)
+        parity = check_graph(path, model, backbone, options, seed=seed)
+        report(parity)
+        if parity.failures:
+            worst = max(parity.failures, key=lambda r: r.max_abs_difference)
+            message = (
+                f"The graph does not answer as PyTorch does: {worst.output} differ by "
+                f"{worst.max_abs_difference:.2g} at batch {worst.batch} "
+                f"(tolerance {worst.tolerance:g}). Nothing was kept."
+            )
+            raise CheckFailedError(message)
+        manifest = GraphManifest(
+            files=record_files(stage),
+            provenance=Provenance.here(seed=seed),
+            classifier=backbone.record(),
+            explainer=record,
+            preprocessing=backbone.preprocessing,
+            inputs=[_tensor_record(value) for value in graph.graph.input],
+            outputs=[_tensor_record(value) for value in graph.graph.output],
+            map_size=_map_size(graph),
+            top_k=None if options.takes_classes else options.top_k,
+            opset=options.opset,
+            parity=parity.records,
+        )
+        (stage / GRAPH_MANIFEST).write_text(manifest_json(manifest), encoding="utf-8")
+    return manifest
+
+
+def fuse(
+    backbone: Backbone,
+    auxiliary: Auxiliary,
+    explainer: ExplainerNet,
+    options: GraphOptions,
+    *,
+    all_classes: bool = False,
+) -> FusedModel:
+    """Put classifier, auxiliary and folded explainer together.
+
+    Raises:
+        InvalidInputError: the explainer is for other features or classes.
+    """
+    if explainer.num_classes != backbone.num_classes or explainer.channels != auxiliary.channels:
+        message = (
+            f"The explainer is for {explainer.num_classes} classes and channels "
+            f"{explainer.channels}; {backbone.name} has {backbone.num_classes} classes, "
+            f"{auxiliary.name} channels {auxiliary.channels}."
+        )
+        raise InvalidInputError(message)
+    return FusedModel(
+        backbone,
+        auxiliary,
+        FoldedExplainer(explainer, all_classes=all_classes),
+        top_k=options.top_k,
+        uint8_input=options.uint8_input,
+        map_size=options.map_size,
+    )
+
+
+class _Outputs(torch.nn.Module):
+    """The fused model with exactly the inputs and outputs of the graph."""
+
+    def __init__(self, model: FusedModel, *, takes_classes: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.takes_classes = takes_classes
+
+    def forward(self, image: torch.Tensor, class_index: torch.Tensor | None = None) -> Any:
+        logits, chosen, saliency = self.model(image, class_index)
+        return (logits, saliency) if self.takes_classes else (logits, chosen, saliency)
+
+
+def export_graph(
+    model: FusedModel, input_size: tuple[int, int], path: Path, options: GraphOptions
+) -> onnx.ModelProto:
+    """Trace a fused model and write it as ONNX, with a dynamic batch.
+
+    Args:
+        model: what to export.
+        input_size: height and width of the image.
+        path: the file to write; weights over 2 GB go to ``<path>.data`` beside it.
+        options: inputs and outputs.
+
+    Returns:
+        The graph, without the weights where they are external.
+
+    Raises:
+        CheckFailedError: the exporter fails, or ignores what was asked for.
+    """
+    shape = (TRACE_BATCH, *input_size, 3) if options.uint8_input else (TRACE_BATCH, 3, *input_size)
+    dtype = torch.uint8 if options.uint8_input else torch.float32
+    arguments: list[torch.Tensor] = [torch.zeros(shape, dtype=dtype)]
+    batch = torch.export.Dim("batch", min=1)
+    dynamic: list[dict[int, Any]] = [{0: batch}]
+    names = ["image"]
+    if options.takes_classes:
+        arguments.append(torch.zeros(TRACE_BATCH, 3, dtype=torch.int64))
+        dynamic.append({0: batch, 1: torch.export.Dim("classes", min=1)})
+        names.append("class_index")
+    outputs = (
+        ["logits", "saliency"] if options.takes_classes else ["logits", "class_index", "saliency"]
+    )
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                _Outputs(model, takes_classes=options.takes_classes).eval(),
+                tuple(arguments),
+                dynamo=True,
+                dynamic_shapes=tuple(dynamic),
+                input_names=names,
+                output_names=outputs,
+                opset_version=options.opset,
+                verbose=False,
+            )
+            assert program is not None
+            size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+            program.save(str(path), external_data=size > EXTERNAL_DATA_BYTES)
+    except OSError:
+        raise
+    except Exception as error:  # the exporter wraps whatever the traced model raises
+        reason = str(error).strip().split("\n", maxsplit=1)[0]
+        message = f"PyTorch could not export the model as ONNX: {reason}"
+        raise CheckFailedError(message) from error
+    graph = onnx.load(path, load_external_data=False)
+    _check_border(graph, names, outputs, options)
+    return graph
+
+
+def check_graph(
+    path: Path, model: FusedModel, backbone: Backbone, options: GraphOptions, *, seed: int = 0
+) -> ParityReport:
+    """Run the ONNX checker, then compare ONNX Runtime with PyTorch.
+
+    Raises:
+        CheckFailedError: the ONNX checker refuses the graph, or parity would be trivial.
+    """
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        message = f"The ONNX checker refuses the graph: {str(error).splitlines()[0]}"
+        raise CheckFailedError(message) from error
+    session = open_session(path)
+    return compare(
+        lambda image, asked: _run(session, image, asked),
+        model,
+        backbone.preprocessing.input_size,
+        classes=min(3, backbone.num_classes) if options.takes_classes else None,
+        num_classes=backbone.num_classes,
+        seed=seed,
+    )
+
+
+def _run(
+    session: "onnxruntime.InferenceSession",
+    image: NDArray[np.generic],
+    asked: NDArray[np.int64] | None,
+) -> dict[str, NDArray[np.generic]]:
+    feeds: dict[str, Any] = {"image": image}
+    if asked is not None:
+        feeds["class_index"] = asked
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, feeds), strict=True))
+
+
+def _check_border(
+    graph: onnx.ModelProto, inputs: list[str], outputs: list[str], options: GraphOptions
+) -> None:
+    opset = next(o.version for o in graph.opset_import if o.domain in ("", "ai.onnx"))
+    found = [v.name for v in graph.graph.input], [v.name for v in graph.graph.output]
+    dynamic = all(
+        value.type.tensor_type.shape.dim[0].dim_param
+        for value in [*graph.graph.input, *graph.graph.output]
+    )
+    if opset != options.opset or found != (inputs, outputs) or not dynamic:
+        message = (
+            f"The exporter wrote opset {opset}, inputs and outputs {found}, dynamic batch "
+            f"{dynamic}; asked for were opset {options.opset}, {(inputs, outputs)}, dynamic batch."
+        )
+        raise CheckFailedError(message)
+
+
+def _tensor_record(value: onnx.ValueInfoProto) -> TensorRecord:
+    tensor = value.type.tensor_type
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    shape = [d.dim_param or d.dim_value for d in tensor.shape.dim]
+    return TensorRecord(name=value.name, dtype=str(dtype), shape=shape)
+
+
+def _map_size(graph: onnx.ModelProto) -> tuple[int, int]:
+    height, width = graph.graph.output[-1].type.tensor_type.shape.dim[2:]
+    return height.dim_value, width.dim_value
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's warnings and progress from a terminal that is ours."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

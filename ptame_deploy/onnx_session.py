@@ -1,0 +1,84 @@
+"""Opening ONNX Runtime sessions: one place that knows how they are set up and how they fail."""
+
+from collections.abc import Sequence
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptame_deploy.errors import ArtifactError, MissingRequirementError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+CPU_PROVIDER = "CPUExecutionProvider"
+# All of these install the same module, each overwriting the others' files.
+_DISTRIBUTIONS = (
+    "onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino",
+    "onnxruntime-qnn", "onnxruntime-training",
+)  # fmt: skip
+
+
+@cache
+def check_onnxruntime() -> str:
+    """Find the one installed distribution of ONNX Runtime.
+
+    Raises:
+        MissingRequirementError: there is none, or several that broke each other.
+    """
+    installed = []
+    for name in _DISTRIBUTIONS:
+        try:
+            metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        installed.append(name)
+    if not installed:
+        message = "ONNX Runtime is not installed. Install it: pip install onnxruntime"
+        raise MissingRequirementError(message)
+    if len(installed) > 1:
+        message = (
+            f"{' and '.join(installed)} are both installed and overwrite each other's files. "
+            f"Keep one: pip uninstall -y {' '.join(installed)} && pip install onnxruntime "
+            "(CPU) or onnxruntime-gpu (CUDA)."
+        )
+        raise MissingRequirementError(message)
+    return installed[0]
+
+
+def open_session(
+    model: Path | bytes, *, providers: Sequence[str] = (CPU_PROVIDER,), threads: int = 0
+) -> "onnxruntime.InferenceSession":
+    """Open a graph in ONNX Runtime.
+
+    Args:
+        model: the ONNX file, or its bytes.
+        providers: execution providers in order of preference; all must be there.
+        threads: threads within an operator; 0 for one a core.
+
+    Raises:
+        MissingRequirementError: ONNX Runtime or a provider is not there.
+        ArtifactError: the graph cannot be loaded.
+    """
+    check_onnxruntime()
+    import onnxruntime
+
+    absent = [name for name in providers if name not in onnxruntime.get_available_providers()]
+    if absent:
+        message = (
+            f"ONNX Runtime here has no {', '.join(absent)} "
+            f"(it has {', '.join(onnxruntime.get_available_providers())}). For CUDA: "
+            "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
+        )
+        raise MissingRequirementError(message)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=list(providers))
+    except Exception as error:  # its exceptions share no base but Exception
+        name = "The graph" if isinstance(model, bytes) else str(model)
+        reason = str(error).split("\n", maxsplit=1)[0]
+        message = f"{name} cannot be loaded by ONNX Runtime: {reason}"
+        raise ArtifactError(message) from error

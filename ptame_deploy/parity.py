@@ -1,0 +1,145 @@
+"""Does the exported graph answer as PyTorch does? Compared output by output, batch by batch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ptame_deploy.artifacts import ParityRecord
+from ptame_deploy.errors import CheckFailedError
+from ptame_deploy.fused import FusedModel
+
+BATCHES = (1, 2, 5)
+TOLERANCE = 1e-4
+
+GraphCall = Callable[
+    [NDArray[np.generic], NDArray[np.int64] | None], dict[str, NDArray[np.generic]]
+]
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """All comparisons of one graph."""
+
+    records: list[ParityRecord]
+
+    @property
+    def failures(self) -> list[ParityRecord]:
+        """The comparisons out of tolerance."""
+        return [r for r in self.records if not r.max_abs_difference <= r.tolerance]
+
+
+def synthetic_images(
+    count: int, height: int, width: int, *, uint8: bool, seed: int
+) -> NDArray[np.generic]:
+    """Make images with structure at several scales, so that classes and maps vary among them.
+
+    Args:
+        count: number of images.
+        height: pixels.
+        width: pixels.
+        uint8: uint8 (B, H, W, 3) instead of float32 (B, 3, H, W) in [0, 1].
+        seed: the same images for the same seed.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.zeros(count, 3, height, width)
+    for cells in (3, 9, 27):
+        noise = torch.rand(count, 3, cells, cells, generator=generator)
+        images += torch.nn.functional.interpolate(noise, size=(height, width), mode="bilinear")
+    images = ((images / 3 - 0.5) * 2.5 + 0.5).clamp(0, 1)
+    if uint8:
+        return (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+    return images.numpy()
+
+
+def compare(
+    graph: GraphCall,
+    model: FusedModel,
+    input_size: tuple[int, int],
+    *,
+    classes: int | None,
+    num_classes: int,
+    batches: Sequence[int] = BATCHES,
+    tolerance: float = TOLERANCE,
+    seed: int = 0,
+) -> ParityReport:
+    """Compare an exported graph with its PyTorch model.
+
+    Logits are compared relative to the largest one, probabilities and maps absolutely. The class
+    must be identical; where the reference itself is tied within the tolerance, either is right,
+    and maps are always compared for the class that the graph chose.
+
+    Args:
+        graph: runs the graph: images and, with ``classes``, the classes to explain.
+        model: the reference.
+        input_size: height and width.
+        classes: how many classes to ask for where the graph takes them as an input, else None.
+        num_classes: the classifier's.
+        batches: batch sizes to try.
+        tolerance: largest difference allowed.
+        seed: of the images.
+
+    Raises:
+        CheckFailedError: the comparison would pass trivially, since logits or maps do not depend
+            on the image.
+    """
+    records: list[ParityRecord] = []
+    generator = np.random.default_rng(seed)
+    images = synthetic_images(max(batches), *input_size, uint8=model.uint8_input, seed=seed)
+    asked_all = None
+    if classes is not None:
+        asked_all = generator.integers(0, num_classes, (max(batches), classes), dtype=np.int64)
+    for batch in batches:
+        image = images[:batch]
+        asked = None if asked_all is None else asked_all[:batch]
+        got = graph(image, asked)
+        chosen = got["class_index"] if asked is None else asked
+        with torch.no_grad():
+            logits, _, saliency = model(torch.from_numpy(image), torch.from_numpy(chosen))
+        if batch == max(batches) and batch > 1:
+            _refuse_trivial(logits, saliency)
+        differences = {
+            "logits": _largest(got["logits"] - logits.numpy()) / float(logits.abs().max()),
+            "probabilities": _largest(
+                torch.softmax(torch.from_numpy(got["logits"]), 1).numpy()
+                - torch.softmax(logits, 1).numpy()
+            ),
+            "saliency": _largest(got["saliency"] - saliency.numpy()),
+        }
+        if asked is None:
+            differences["class_index"] = _rank_gap(logits, torch.from_numpy(chosen), tolerance)
+        records += [
+            ParityRecord(output=output, batch=batch, max_abs_difference=value, tolerance=tolerance)
+            for output, value in differences.items()
+        ]
+    return ParityReport(records)
+
+
+def _rank_gap(logits: torch.Tensor, chosen: torch.Tensor, tolerance: float) -> float:
+    """Return how many chosen classes are wrong: not the reference's, and not tied with them."""
+    best = torch.topk(logits, chosen.shape[1], dim=1)
+    gap = (best.values - logits.gather(1, chosen)).abs() / logits.abs().max()
+    return float(((best.indices != chosen) & (gap > tolerance)).sum())
+
+
+def _refuse_trivial(logits: torch.Tensor, saliency: torch.Tensor) -> None:
+    spread = (logits.amax(dim=0) - logits.amin(dim=0)).max()
+    if not spread > 1e-5 * logits.abs().max():
+        message = (
+            "The logits do not depend on the image, so that parity would pass trivially: is the "
+            "classifier's head untrained (all zeros)? Load its weights."
+        )
+        raise CheckFailedError(message)
+    if not (saliency.amax(dim=0) - saliency.amin(dim=0)).max() > 1e-3:
+        message = (
+            "The maps do not depend on the image, so that parity would pass trivially: "
+            "the explainer is degenerate. Train it, or start it anew."
+        )
+        raise CheckFailedError(message)
+
+
+def _largest(difference: NDArray[np.generic]) -> float:
+    value = float(np.abs(difference).max())
+    return value if np.isfinite(value) else float("inf")

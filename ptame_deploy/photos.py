@@ -1,0 +1,132 @@
+"""Finding and decoding photos: whatever cameras, editors and the web produce, as 8-bit RGB."""
+
+import os
+import stat
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ptame_deploy.errors import InvalidInputError
+
+EXTENSIONS = frozenset(
+    [".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"]
+)
+# Pillow's own limit for a decompression bomb: 89 million pixels are 256 MiB of RGB.
+MAX_PIXELS = 89_478_485
+
+
+class UnreadablePhotoError(InvalidInputError):
+    """A file that cannot be decoded as an image."""
+
+
+def find_photos(paths: Iterable[Path]) -> list[Path]:
+    """List the photos that files and folders name.
+
+    A file is taken whatever its ending; folders are searched recursively for image endings, in
+    sorted order. A photo named twice is listed once.
+
+    Raises:
+        InvalidInputError: a path does not exist, or no photo was found.
+    """
+    paths = list(paths)
+    found: dict[Path, None] = {}
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
+            found.update(dict.fromkeys(p for p in inside if not p.is_dir()))
+        elif path.exists():
+            found[path] = None
+        else:
+            message = f"{path} does not exist."
+            raise InvalidInputError(message)
+    if not found:
+        names = ", ".join(str(path) for path in paths)
+        message = f"No photo found in {names}. Endings looked for: {' '.join(sorted(EXTENSIONS))}"
+        raise InvalidInputError(message)
+    return list(found)
+
+
+def printable(path: Path | str) -> str:
+    """Return a file name as text that can be printed and stored, whatever bytes it has."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def open_photo(path: Path) -> Image.Image:
+    """Decode a photo as 8-bit RGB, upright.
+
+    EXIF orientation is applied, transparency is laid on white, 16-bit values are scaled to 8, of
+    an animation the first frame is taken.
+
+    Raises:
+        UnreadablePhotoError: not an image, truncated, over ``MAX_PIXELS``, or of a kind that has
+            no defined conversion to RGB.
+    """
+    try:
+        _refuse_special(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # bombs are refused below, odd metadata is no matter
+            with Image.open(path) as image:
+                _refuse_bomb(path, image)
+                image.seek(0)
+                image.load()
+                return _to_rgb(_upright(image))
+    except UnreadablePhotoError:
+        raise
+    except Image.DecompressionBombError as error:
+        message = f"{printable(path)}: over the limit of {MAX_PIXELS:,} pixels"
+        raise UnreadablePhotoError(message) from error
+    except UnidentifiedImageError as error:
+        message = f"{printable(path)}: not an image, or of a format that Pillow cannot read"
+        raise UnreadablePhotoError(message) from error
+    except Exception as error:  # noqa: BLE001 - decoders fed with foreign bytes raise almost anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        message = f"{printable(path)}: cannot be decoded ({reason})"
+        raise UnreadablePhotoError(message) from error
+
+
+def _refuse_special(path: Path) -> None:
+    """Refuse pipes and devices, whose opening could block for ever."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        message = f"{printable(path)}: not a regular file"
+        raise UnreadablePhotoError(message)
+
+
+def _refuse_bomb(path: Path, image: Image.Image) -> None:
+    pixels = image.width * image.height
+    if pixels > MAX_PIXELS:
+        message = f"{printable(path)}: {image.width}x{image.height} is over the limit of {MAX_PIXELS:,} pixels"
+        raise UnreadablePhotoError(message)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001 - a photo with broken EXIF is still a photo
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_to_8_bit(image)).convert("RGB")
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8_bit(image: Image.Image) -> np.ndarray:
+    """Scale a 16-bit, 32-bit or float greyscale image to 8 bit by its type's nominal range."""
+    values = np.asarray(image).astype(np.float64)
+    top = 1.0 if image.mode == "F" and values.max(initial=0) <= 1 else 65_535.0
+    if image.mode == "F" and top != 1.0 and values.max(initial=0) <= 255:
+        top = 255.0
+    if not np.isfinite(values).all() or values.min(initial=0) < 0 or values.max(initial=0) > top:
+        message = f"pixel values outside [0, {top:g}] have no defined brightness"
+        raise ValueError(message)
+    return np.round(values * (255.0 / top)).astype(np.uint8)

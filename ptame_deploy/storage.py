@@ -1,0 +1,112 @@
+"""Files that appear whole or not at all, and the hashes that bind artifacts together."""
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ptame_deploy.errors import InvalidInputError, MissingRequirementError
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def writable(target: Path) -> Iterator[None]:
+    """Turn what the file system refuses into an error that names the target and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message = (
+                f"No room left on the disk while writing {target}. Free some, or choose another -o."
+            )
+            raise MissingRequirementError(message) from error
+        if error.errno in (
+            errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
+        ):  # fmt: skip
+            message = f"Cannot write {target}: {error.strerror}. Choose another -o."
+            raise InvalidInputError(message) from error
+        raise
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` to write to; it takes the name once complete.
+
+    On any failure, an interrupt included, the temporary file is removed and what ``path`` held
+    before stays.
+
+    Raises:
+        InvalidInputError: the folder cannot be written.
+        MissingRequirementError: the disk is full.
+    """
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=".ptame-", suffix=path.suffix, dir=path.parent)
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            yield temporary
+            _flush(temporary)
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically (see `atomic_file`)."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def staged_artifact(directory: Path, manifest: str) -> Iterator[Path]:
+    """Give an empty folder to write an artifact's files to; they move to ``directory`` together.
+
+    The manifest, which holds the other files' hashes, goes first from the old artifact and comes
+    last with the new one: whoever reads in between finds no artifact, never a mixed one.
+
+    Args:
+        directory: where the artifact belongs; made if need be, other files in it are kept.
+        manifest: name of the JSON file that makes the files an artifact.
+
+    Raises:
+        InvalidInputError: the folder cannot be written.
+        MissingRequirementError: the disk is full.
+    """
+    with writable(directory):
+        is_new = not directory.exists()
+        directory.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=".ptame-", dir=directory))
+        try:
+            yield stage
+            files = sorted(path for path in stage.iterdir() if path.name != manifest)
+            for path in [*files, stage / manifest]:
+                _flush(path)
+            (directory / manifest).unlink(missing_ok=True)
+            for path in [*files, stage / manifest]:
+                path.replace(directory / path.name)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+            if is_new and not any(directory.iterdir()):
+                directory.rmdir()
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
