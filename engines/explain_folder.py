@@ -101,9 +101,20 @@ def explain_folder(
             explanation = explainer.explain_prepared(np.stack(prepared), asked)
             for position, (path, seen) in enumerate(opened):
                 name = names[path]
-                _draw(explainer, explanation, position, seen, directory / f"{name}.png", colormap, opacity)
+                _draw(
+                    explainer,
+                    explanation,
+                    position,
+                    seen,
+                    directory / f"{name}.png",
+                    colormap,
+                    opacity,
+                )
                 if save_maps:
-                    with atomic_file(directory / f"{name}.npy") as temporary, temporary.open("wb") as file:
+                    with (
+                        atomic_file(directory / f"{name}.npy") as temporary,
+                        temporary.open("wb") as file,
+                    ):
                         np.save(file, explanation.saliency[position])
                 summary.rows += _rows(explanation, position, path, name, saved=save_maps)
         advance(len(batch))
@@ -183,4 +194,6 @@ def _write_tables(explainer: Explainer, summary: Summary, directory: Path) -> No
         "results": [asdict(row) for row in summary.rows],
         "skipped": summary.skipped,
     }
-    write_text(directory / "results.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    write_text(
+        directory / "results.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    )

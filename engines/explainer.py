@@ -186,7 +186,8 @@ class Explainer:
             raise InvalidInputError(message)
         asked = np.asarray(class_index)
         if asked.dtype.kind not in "iu" or asked.ndim not in (1, 2) or asked.size == 0:
-            message = f"Classes must be integers of shape (K,) or (B, K), got {asked.dtype} {asked.shape}."
+            got = f"{asked.dtype} {asked.shape}"
+            message = f"Classes must be integers of shape (K,) or (B, K), got {got}."
             raise InvalidInputError(message)
         if asked.ndim == 2 and len(asked) != count:
             message = f"Classes were given for {len(asked)} photos, there are {count}."

@@ -48,5 +48,6 @@ class OnnxRuntime:
                 for size, given in zip(shape, array.shape, strict=True)
             )
             if not fits or str(array.dtype) != dtype:
-                message = f"Input {name!r} must be {dtype} {tuple(shape)}, got {array.dtype} {array.shape}."
+                got = f"{array.dtype} {array.shape}"
+                message = f"Input {name!r} must be {dtype} {tuple(shape)}, got {got}."
                 raise InvalidInputError(message)

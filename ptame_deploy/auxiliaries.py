@@ -175,7 +175,8 @@ def load_auxiliary(
         message = f"No auxiliary is called {name!r}. There are: {', '.join(AUXILIARIES)}."
         raise InvalidInputError(message)
     if not MIN_INPUT_SIZE <= input_size <= MAX_INPUT_SIZE:
-        message = f"The auxiliary's input size must be {MIN_INPUT_SIZE} to {MAX_INPUT_SIZE} pixels, got {input_size}."
+        limits = f"{MIN_INPUT_SIZE} to {MAX_INPUT_SIZE} pixels"
+        message = f"The auxiliary's input size must be {limits}, got {input_size}."
         raise InvalidInputError(message)
     network = _NETWORKS[name]
     with torch.random.fork_rng(devices=[]):

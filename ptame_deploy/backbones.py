@@ -232,7 +232,10 @@ def _class_names(given: str | Sequence[str]) -> tuple[str, ...]:
         text = path.read_text(encoding="utf-8")
         names = json.loads(text) if path.suffix == ".json" else text.splitlines()
     except (OSError, ValueError) as error:
-        message = f"Class names {given} cannot be read ({error}). Give a JSON list, one name a line, or 'imagenet'."
+        message = (
+            f"Class names {given} cannot be read ({error}). Give a JSON list, one name a line, "
+            "or 'imagenet'."
+        )
         raise InvalidInputError(message) from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         message = f"Class names {given} are not a list of names."

@@ -34,9 +34,10 @@ def color_table(name: ColorMap) -> NDArray[np.uint8]:
     position = np.linspace(0.0, 1.0, 256)
     if name == "jet":
         centres = np.array([0.75, 0.5, 0.25])  # red, green, blue
-        table = np.clip(1.5 - 4.0 * np.abs(position[:, None] - centres), 0.0, 1.0) * 255
+        table = np.clip(1.5 - 4.0 * np.abs(position[:, None] - centres), 0.0, 1.0) * 255.0
     else:
         anchors = np.frombuffer(bytes.fromhex(_ANCHORS[name]), dtype=np.uint8).reshape(-1, 3)
         at = np.linspace(0.0, 1.0, len(anchors))
         table = np.stack([np.interp(position, at, channel) for channel in anchors.T], axis=1)
-    return table.round().astype(np.uint8)
+    rounded: NDArray[np.uint8] = table.round().astype(np.uint8)
+    return rounded

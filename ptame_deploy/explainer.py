@@ -171,9 +171,10 @@ def all_class_maps(attended: Sequence[Tensor], fusion: Tensor) -> Tensor:
     """
     upsampled = []
     for depth, maps in enumerate(attended):
+        enlarged = maps
         for finer in reversed(attended[:depth]):  # from size to size: repeated 2x upsampling
-            maps = _upsample(maps, finer)
-        upsampled.append(maps)
+            enlarged = _upsample(enlarged, finer)
+        upsampled.append(enlarged)
     return functional.conv2d(torch.cat(upsampled, dim=1), fusion[:, :, None, None])
 
 
@@ -194,9 +195,9 @@ def chosen_class_maps(attended: Sequence[Tensor], fusion: Tensor, class_index: T
     channels = [maps.shape[1] for maps in attended]
     fused = [
         torch.matmul(row, maps.flatten(2)).unflatten(2, maps.shape[2:])  # (B, K, h_l, w_l)
-        for row, maps in zip(rows.split(channels, dim=2), attended, strict=True)
+        for row, maps in zip(torch.split(rows, channels, dim=2), attended, strict=True)
     ]
-    total = fused[-1]
+    total: Tensor = fused[-1]
     for finer in reversed(fused[:-1]):
         total = _upsample(total, finer) + finer
     return total

@@ -61,7 +61,7 @@ class GraphOptions:
             InvalidInputError: a value is out of range.
         """
         if not 1 <= self.top_k <= num_classes:
-            message = f"top-k must be 1 to {num_classes} (the classes of the classifier), got {self.top_k}."
+            message = f"top-k must be 1 to {num_classes} (all its classes), got {self.top_k}."
             raise InvalidInputError(message)
         if self.opset not in OPSETS:
             message = f"opset must be {OPSETS.start} to {OPSETS.stop - 1}, got {self.opset}."

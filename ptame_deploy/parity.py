@@ -91,6 +91,9 @@ def compare(
     asked_all = None
     if classes is not None:
         asked_all = generator.integers(0, num_classes, (max(batches), classes), dtype=np.int64)
+    with torch.no_grad():
+        logits, _, saliency = model(torch.from_numpy(images))
+    _refuse_trivial(logits, saliency)
     for batch in batches:
         image = images[:batch]
         asked = None if asked_all is None else asked_all[:batch]
@@ -98,8 +101,6 @@ def compare(
         chosen = got["class_index"] if asked is None else asked
         with torch.no_grad():
             logits, _, saliency = model(torch.from_numpy(image), torch.from_numpy(chosen))
-        if batch == max(batches) and batch > 1:
-            _refuse_trivial(logits, saliency)
         differences = {
             "logits": _largest(got["logits"] - logits.numpy()) / float(logits.abs().max()),
             "probabilities": _largest(

@@ -12,7 +12,21 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ptame_deploy.errors import InvalidInputError
 
 EXTENSIONS = frozenset(
-    [".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"]
+    [
+        ".jpg",
+        ".jpeg",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".jp2",
+        ".avif",
+    ]
 )
 # Pillow's own limit for a decompression bomb: 89 million pixels are 256 MiB of RGB.
 MAX_PIXELS = 89_478_485
@@ -81,7 +95,7 @@ def open_photo(path: Path) -> Image.Image:
     except UnidentifiedImageError as error:
         message = f"{printable(path)}: not an image, or of a format that Pillow cannot read"
         raise UnreadablePhotoError(message) from error
-    except Exception as error:  # noqa: BLE001 - decoders fed with foreign bytes raise almost anything
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         message = f"{printable(path)}: cannot be decoded ({reason})"
         raise UnreadablePhotoError(message) from error
@@ -97,7 +111,8 @@ def _refuse_special(path: Path) -> None:
 def _refuse_bomb(path: Path, image: Image.Image) -> None:
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
-        message = f"{printable(path)}: {image.width}x{image.height} is over the limit of {MAX_PIXELS:,} pixels"
+        size = f"{image.width}x{image.height}"
+        message = f"{printable(path)}: {size} is over the limit of {MAX_PIXELS:,} pixels"
         raise UnreadablePhotoError(message)
 
 

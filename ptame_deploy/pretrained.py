@@ -40,7 +40,10 @@ class PackagedWeights:
         """
         with resources.as_file(resources.files(self.module) / "models" / self.file) as path:
             if not path.is_file() or sha256_of_file(path) != self.sha256:
-                message = f"Package {self.package} does not hold the weights that are known: {path}. Reinstall it."
+                message = (
+                    f"Package {self.package} does not hold the weights that are known: {path}. "
+                    "Reinstall it."
+                )
                 raise ArtifactError(message)
             return read_state_dict(path)
 

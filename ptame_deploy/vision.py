@@ -17,8 +17,8 @@ _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-# A Library takes its definitions back when it is collected.
-_library: Any = None
+# Held for ever: a Library takes its definitions back when it is collected.
+_libraries: list[Any] = []
 
 
 @cache
@@ -28,7 +28,6 @@ def import_torchvision() -> ModuleType:
     Raises:
         MissingRequirementError: torchvision is not installed.
     """
-    global _library
     try:
         return importlib.import_module("torchvision")
     except RuntimeError as error:
@@ -42,9 +41,10 @@ def import_torchvision() -> ModuleType:
 
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         del sys.modules[name]
-    _library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch.library.Library("torchvision", "FRAGMENT")
     for schema in _SCHEMAS:
-        _library.define(schema)
+        library.define(schema)
+    _libraries.append(library)
     return importlib.import_module("torchvision")
 
 

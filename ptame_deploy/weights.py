@@ -14,6 +14,7 @@ RANDOM = "random"
 # Wrappers that training code leaves around a state dict, and in front of its keys.
 _CONTAINERS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.", "model.")
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def state_sha256(module: nn.Module) -> str:
@@ -51,7 +52,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # both readers raise many kinds on foreign bytes
         reason = str(error).split("\n", maxsplit=1)[0]
-        message = f"Weights {path} cannot be read: {reason} (expected safetensors, or a checkpoint of tensors alone)."
+        message = (
+            f"Weights {path} cannot be read: {reason} (expected safetensors, or a checkpoint of "
+            "tensors alone)."
+        )
         raise ArtifactError(message) from error
     for container in _CONTAINERS:
         if isinstance(loaded, dict) and isinstance(loaded.get(container), dict):
@@ -115,7 +119,7 @@ def randomise(module: nn.Module, input_size: tuple[int, int], *, reset: bool) ->
         input_size: height and width of its images.
         reset: also draw anew what every layer holds (a module that came with trained weights).
     """
-    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    norms = [part for part in module.modules() if isinstance(part, _BATCH_NORMS)]
     for part in module.modules():
         if reset and callable(draw := getattr(part, "reset_parameters", None)):
             draw()

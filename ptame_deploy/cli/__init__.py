@@ -3,14 +3,12 @@
 Command modules import only typer at the top, so that ``--help`` and completion stay instant.
 """
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any, cast
 
-import click
 import typer
 
 from ptame_deploy import __version__
@@ -51,7 +49,9 @@ def _global_options(
     *,
     version: Annotated[  # noqa: ARG001 (handled by its callback)
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only results and errors.")] = False,
@@ -67,29 +67,28 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code; errors are printed, not raised."""
     console.settings.debug = "--debug" in arguments
     try:
-        return app(args=list(arguments), prog_name="ptame", standalone_mode=False) or 0
-    except click.exceptions.Exit as finished:
-        return finished.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        console.error("Interrupted.")
-        return INTERRUPTED
-    except click.ClickException as error:
-        error.show()
+        code = int(app(args=list(arguments), prog_name="ptame", standalone_mode=False) or 0)
+    except typer.TyperException as error:  # bad usage, found by typer
+        cast("Any", error).show()
         return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
     except PtameError as error:
         if console.settings.debug:
             raise
         console.error(str(error))
         return error.exit_code
+    except ModuleNotFoundError as error:
+        # A machine that only runs graphs was installed without what export and train need.
+        if console.settings.debug:
+            raise
+        console.error(f"This needs the package {error.name}. Install it: pip install {error.name}")
+        return MissingRequirementError.exit_code
     except MemoryError as error:
         if console.settings.debug:
             raise
         console.error(f"Out of memory ({error}). Try a smaller batch.")
         return MissingRequirementError.exit_code
-    except BrokenPipeError:
-        # Whoever read the output left; keep Python from complaining about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         if console.settings.debug:
             raise
@@ -98,6 +97,9 @@ def run(arguments: Sequence[str]) -> int:
             "Please report it with what `ptame --debug ...` prints."
         )
         return BUG
+    if code == INTERRUPTED:  # typer turns Ctrl-C into this code
+        console.error("Interrupted.")
+    return code
 
 
 def main() -> None:

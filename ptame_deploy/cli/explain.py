@@ -49,8 +49,8 @@ def explain(
 
     A file that cannot be decoded is named and skipped; the others are done, and the exit code is 2.
     """
-    from engines.explainer import Explainer
     from engines.explain_folder import explain_folder
+    from engines.explainer import Explainer
     from ptame_deploy.photos import find_photos
 
     explainer = Explainer.load(model, threads=threads, batch_size=batch_size)
@@ -92,7 +92,9 @@ def _asked_classes(explainer: "Explainer", classes: list[str] | None) -> list[in
             raise typer.BadParameter(message)
         return None
     if not manifest.takes_classes:
-        message = "This graph explains the best classes itself; export with --classes input to choose."
+        message = (
+            "This graph explains the best classes itself; export with --classes input to choose."
+        )
         raise typer.BadParameter(message)
     return [_class_index(manifest, text) for text in classes]
 

@@ -82,9 +82,7 @@ def export(
     classifier = load_backbone(
         backbone,
         weights=weights,
-        preprocessing=options.preprocessing_overrides(
-            input_size, resize, mean, std, interpolation
-        ),
+        preprocessing=options.preprocessing_overrides(input_size, resize, mean, std, interpolation),
         class_names=class_names,
         seed=seed,
     )
@@ -118,7 +116,9 @@ def export(
     for caution in manifest.cautions:
         console.warn(caution)
     size = sum(record.bytes for record in manifest.files.values())
-    console.result(f"Wrote {output / 'model.onnx'} ({size / 1e6:.1f} MB) and {output / 'model.json'}")
+    console.result(
+        f"Wrote {output / 'model.onnx'} ({size / 1e6:.1f} MB) and {output / 'model.json'}"
+    )
 
 
 def print_parity(report: "ParityReport") -> None:

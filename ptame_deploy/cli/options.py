@@ -19,7 +19,7 @@ BackboneOption = Annotated[
     typer.Option(
         "--backbone",
         "-b",
-        help="Classifier: a torchvision name, timm:NAME, package.module:factory or file.py:factory.",
+        help="Classifier: torchvision name, timm:NAME, package.module:factory or file.py:factory.",
         show_default=False,
     ),
 ]

@@ -1,0 +1,34 @@
+"""Naming the machine that figures were taken on."""
+
+import os
+import platform
+from pathlib import Path
+
+from bench.results import Device
+
+
+def describe_device() -> Device:
+    """Return the processor's model, the cores that this process may use, and the system."""
+    return Device(
+        cpu=_cpu_model(),
+        cores=_usable_cores(),
+        system=f"{platform.system()} {platform.machine()}",
+    )
+
+
+def _cpu_model() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux: what a container or taskset leaves
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,72 @@
+"""The limits that the speed of this project is held to."""
+
+from bench.results import Figure, SpeedReport
+from bench.speed import ALONE, FUSED
+
+MAX_TIME_OVER_MACS = 1.10
+MIN_ALL_CLASS_OVER_FUSED = {1: 1.25, 8: 1.4}
+MEMORY_BATCH = 8
+MAX_MEMORY_RATIO = 1.5
+
+
+def time_figures(report: SpeedReport) -> list[Figure]:
+    """Hold fused / alone to its limit: 1.10 times the ratio of their multiply-adds."""
+    figures = []
+    for batch in report.settings.batches:
+        found = report.comparison("fused/alone", batch)
+        value = None if found is None else found.time_over_macs
+        name = f"fused/alone over its multiply-adds, {_pair(report)}, batch {batch}"
+        figures.append(_figure(name, value, MAX_TIME_OVER_MACS, at_least=False))
+    return figures
+
+
+def memory_figures(report: SpeedReport) -> list[Figure]:
+    """Hold the fused graph's peak memory to 1.5 times the classifier's."""
+    peaks = []
+    for contender in (FUSED, ALONE):
+        reading = report.reading(contender, MEMORY_BATCH)
+        peaks.append(None if reading is None or reading.memory is None else reading.memory.peak_mb)
+    fused, alone = peaks
+    value = fused / alone if fused is not None and alone else None
+    name = f"peak memory fused/alone, {_pair(report)}, batch {MEMORY_BATCH}"
+    return [_figure(name, value, MAX_MEMORY_RATIO, at_least=False)]
+
+
+def fast_form_figures(report: SpeedReport) -> list[Figure]:
+    """Hold the fast form to its gain over the all-class form, with equal maps."""
+    figures = []
+    for batch, limit in MIN_ALL_CLASS_OVER_FUSED.items():
+        found = report.comparison("all-class/fused", batch)
+        value = None if found is None else found.time.value
+        name = f"all-class/fused, {_pair(report)}, batch {batch}"
+        figures.append(_figure(name, value, limit, at_least=True))
+    maps = report.maps
+    figures.append(
+        Figure(
+            name=f"largest difference of maps, fast against all-class form, {_pair(report)}",
+            value=None if maps is None else maps.max_abs_difference,
+            limit=1e-5 if maps is None else maps.tolerance,
+            at_least=False,
+            passed=maps is not None and maps.equal,
+            reason=report.maps_reason,
+        )
+    )
+    return figures
+
+
+def figure_line(figure: Figure) -> str:
+    """Return one line that names the figure, its value and its limit."""
+    verdict = "PASS" if figure.passed else "FAIL"
+    sign = ">=" if figure.at_least else "<="
+    value = figure.reason or "not measured" if figure.value is None else f"{figure.value:.3g}"
+    return f"{verdict}  {figure.name}: {value} (limit {sign} {figure.limit:g})"
+
+
+def _figure(name: str, value: float | None, limit: float, *, at_least: bool) -> Figure:
+    # What was not measured did not hold.
+    passed = value is not None and (value >= limit if at_least else value <= limit)
+    return Figure(name=name, value=value, limit=limit, at_least=at_least, passed=passed)
+
+
+def _pair(report: SpeedReport) -> str:
+    return f"{report.subject.classifier} + {report.subject.auxiliary}"

@@ -1,0 +1,181 @@
+"""The graphs that are compared: the fused one, its classifier alone, and the all-class form."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.results import MapDifference
+from engines.runtime import Arrays, Runtime
+from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest, read_manifest
+
+if TYPE_CHECKING:
+    from ptame_deploy.artifacts import ExplainerRecord
+    from ptame_deploy.auxiliaries import Auxiliary
+    from ptame_deploy.backbones import Backbone
+    from ptame_deploy.explainer import ExplainerNet
+
+MAP_TOLERANCE = 1e-5
+NEEDS_SOURCE = (
+    "an exported graph holds only the classes that are asked for; "
+    "give --backbone, so that the all-class form can be exported too"
+)
+
+
+@dataclass(frozen=True)
+class BenchGraphs:
+    """Files of one model's graphs.
+
+    Attributes:
+        manifest: describes the fused graph.
+        fused: classifier and explainer.
+        classifier: the same classifier alone.
+        all_class: computes every class's map and gives the asked ones; None where it is not there,
+        all_class_reason: which then says why.
+    """
+
+    manifest: GraphManifest
+    fused: Path
+    classifier: Path
+    all_class: Path | None = None
+    all_class_reason: str | None = None
+
+
+def graphs_of_artifact(directory: Path, workspace: Path) -> BenchGraphs:
+    """Take an exported graph and cut its classifier out; needs no torch.
+
+    Args:
+        directory: what ``ptame export`` wrote.
+        workspace: an empty folder for what is made.
+
+    Raises:
+        InvalidInputError: there is no artifact.
+        ArtifactError: it is corrupt.
+    """
+    manifest = read_manifest(directory, GRAPH_MANIFEST, GraphManifest)
+    classifier = workspace / "classifier.onnx"
+    extract_classifier(directory / GRAPH_FILE, classifier)
+    return BenchGraphs(manifest, directory / GRAPH_FILE, classifier, all_class_reason=NEEDS_SOURCE)
+
+
+def graphs_of_parts(
+    backbone: "Backbone",
+    auxiliary: "Auxiliary",
+    explainer: "ExplainerNet",
+    record: "ExplainerRecord",
+    workspace: Path,
+    *,
+    seed: int = 0,
+    all_class_reason: str | None = None,
+) -> BenchGraphs:
+    """Export everything from PyTorch: the fused graph, its classifier and the all-class form.
+
+    Skip and BatchNorm are folded into the convolutions in both forms, so that they differ in one
+    thing alone: whether the maps of classes that nobody asked for are computed.
+
+    Args:
+        backbone: the classifier.
+        auxiliary: the explainer's features.
+        explainer: trained or initialised.
+        record: describes the explainer.
+        workspace: an empty folder for what is made.
+        seed: of the images that parity is checked on.
+        all_class_reason: why the all-class form is left out; None to export it.
+
+    Raises:
+        CheckFailedError: the fused graph does not hold parity with PyTorch.
+    """
+    from ptame_deploy.onnx_export import GraphOptions, export, export_graph, fuse
+
+    options = GraphOptions()
+    export(backbone, auxiliary, explainer, record, workspace / "fused", options=options, seed=seed)
+    graphs = graphs_of_artifact(workspace / "fused", workspace)
+    if all_class_reason is not None:
+        return replace(graphs, all_class_reason=all_class_reason)
+    path = workspace / "all-class.onnx"
+    model = fuse(backbone, auxiliary, explainer, options, all_classes=True)
+    export_graph(model, backbone.preprocessing.input_size, path, options)
+    return replace(graphs, all_class=path, all_class_reason=None)
+
+
+def extract_classifier(fused: Path, path: Path) -> None:
+    """Write the part of a fused graph that leads from ``image`` to ``logits``.
+
+    Args:
+        fused: the fused graph; its external weights lie beside it.
+        path: the file to write; weights that were external go to ``<path>.data``.
+    """
+    import onnx
+    from onnx.utils import Extractor
+
+    # Weights that lie outside come in last: the extractor cannot handle 2 GB.
+    model = onnx.load(fused, load_external_data=False)
+    external = any(
+        weight.data_location == onnx.TensorProto.EXTERNAL for weight in model.graph.initializer
+    )
+    classifier = Extractor(model).extract_model(["image"], ["logits"])
+    if external:
+        onnx.load_external_data_for_model(classifier, str(fused.parent))
+    onnx.save(classifier, path, save_as_external_data=external, location=f"{path.name}.data")
+
+
+def make_inputs(manifest: GraphManifest, batch: int, *, seed: int = 0) -> Arrays:
+    """Make what a fused graph takes: images with structure at several scales, seeded.
+
+    Args:
+        manifest: describes the graph.
+        batch: number of images.
+        seed: the same images for the same seed, whatever the batch.
+
+    Returns:
+        ``image`` and, where the graph takes classes, ``class_index``: one for each image.
+    """
+    height, width = manifest.preprocessing.input_size
+    images = np.stack([_image(height, width, (seed, number)) for number in range(batch)])
+    inputs: Arrays = {"image": images}
+    if manifest.takes_uint8:
+        inputs["image"] = np.rint(images.transpose(0, 2, 3, 1) * 255).astype(np.uint8)
+    if manifest.takes_classes:
+        generator = np.random.default_rng(seed)
+        shape = (batch, 1)
+        inputs["class_index"] = generator.integers(0, manifest.classifier.num_classes, shape)
+    return inputs
+
+
+def compare_maps(fused: Runtime, all_class: Runtime, inputs: Arrays) -> MapDifference:
+    """Compare the maps of the fast form with those of the all-class form.
+
+    Args:
+        fused: the fused graph.
+        all_class: the all-class form, with the same inputs and outputs.
+        inputs: a batch of images.
+
+    Returns:
+        The difference over all images. Graphs that explain different classes are not equal,
+        however close the maps.
+    """
+    fast, reference = fused.run(inputs), all_class.run(inputs)
+    difference = np.abs(fast["saliency"] - reference["saliency"])
+    largest = float(difference.max())
+    same_classes = "class_index" in inputs or bool(
+        np.array_equal(fast["class_index"], reference["class_index"])
+    )
+    return MapDifference(
+        images=len(inputs["image"]),
+        max_abs_difference=largest,
+        mean_abs_difference=float(difference.mean()),
+        tolerance=MAP_TOLERANCE,
+        equal=same_classes and largest <= MAP_TOLERANCE,
+    )
+
+
+def _image(height: int, width: int, seed: tuple[int, int]) -> NDArray[np.float32]:
+    generator = np.random.default_rng(seed)
+    image: NDArray[Any] = np.zeros((3, height, width))
+    for cell in (64, 16, 4):
+        rows, columns = -(-height // cell), -(-width // cell)
+        blocks = generator.random((3, rows, columns)).repeat(cell, 1).repeat(cell, 2)
+        image += blocks[:, :height, :width]
+    return (image / 3).astype(np.float32)

@@ -1,0 +1,199 @@
+"""What a bench run found, as it is written to JSON; units stand in the names."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from ptame_deploy.artifacts import Provenance
+
+SCHEMA_VERSION = 1
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Device(_Record):
+    """The machine."""
+
+    cpu: str
+    cores: int
+    system: str
+
+
+class Latency(_Record):
+    """Time of single runs, one at a time, from arrays in to arrays out."""
+
+    runs: int
+    mean_ms: float
+    min_ms: float
+    p50_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float
+    variation_percent: float
+    unstable: bool
+    images_per_s: float
+
+
+class Throughput(_Record):
+    """Images a second while several callers keep the queue full; the median of the rounds."""
+
+    rounds: int
+    streams: int
+    images_per_s: float
+    min_images_per_s: float
+    max_images_per_s: float
+    variation_percent: float
+    unstable: bool
+
+
+class Ratio(_Record):
+    """A ratio of times: the median over the rounds, and their quartiles."""
+
+    value: float
+    p25: float
+    p75: float
+    rounds: int
+
+
+class Memory(_Record):
+    """Peak memory of a fresh process above what it held before it opened the graph."""
+
+    peak_mb: float
+    after_opening_mb: float
+
+
+class Reading(_Record):
+    """One contender at one batch size; what was not measured says why in ``reason``."""
+
+    batch: int
+    latency: Latency | None = None
+    throughput: Throughput | None = None
+    memory: Memory | None = None
+    reason: str | None = None
+
+
+class Contender(_Record):
+    """One row: the classifier alone, the fused graph, or the all-class form."""
+
+    name: str
+    status: Literal["measured", "skipped"]
+    reason: str | None = None
+    gmacs_per_image: float | None = None
+    readings: list[Reading] = []
+
+
+class RiseReading(_Record):
+    """RISE for one image, really run; transfers and other contenders' turns are not in its time."""
+
+    status: Literal["measured", "skipped"]
+    reason: str | None = None
+    masks: int = 0
+    batch: int = 0
+    gmacs_per_image: float | None = None
+    total_s: float | None = None
+    classifier_pass_ms: float | None = None
+    fused_batch1_ms: float | None = None
+    overhead_over_classifier: float | None = None
+
+
+class Comparison(_Record):
+    """A ratio of two contenders at one batch size."""
+
+    name: Literal["fused/alone", "all-class/fused", "RISE/fused"]
+    batch: int
+    time: Ratio
+    macs: float | None = None
+    time_over_macs: float | None = None
+
+
+class MapDifference(_Record):
+    """The maps of the fused graph against those of the all-class form, on the same images."""
+
+    images: int
+    max_abs_difference: float
+    mean_abs_difference: float
+    tolerance: float
+    equal: bool
+
+
+class Subject(_Record):
+    """What was measured."""
+
+    classifier: str
+    auxiliary: str
+    auxiliary_input_size: int
+    input_size: tuple[int, int]
+    classes: int
+    explained_classes: int
+    precision: str
+    graph_sha256: str
+    cautions: list[str]
+
+
+class Settings(_Record):
+    """How it was measured."""
+
+    mode: Literal["latency", "throughput", "both"]
+    batches: list[int]
+    seconds: float
+    iterations: int
+    warmup_seconds: float
+    warmup_runs: int
+    rounds: int
+    streams: int
+    threads: int
+    rise_masks: int
+    seed: int
+
+
+class SpeedReport(_Record):
+    """One model's bench, as in its JSON."""
+
+    schema_version: Literal[1] = 1
+    kind: Literal["speed"] = "speed"
+    provenance: Provenance
+    device: Device
+    runtime: str
+    transfers: str
+    subject: Subject
+    settings: Settings
+    contenders: list[Contender]
+    rise: RiseReading
+    comparisons: list[Comparison]
+    maps: MapDifference | None
+    maps_reason: str | None = None
+    warnings: list[str]
+
+    def comparison(self, name: str, batch: int) -> Comparison | None:
+        """Return a ratio, or None where it was not measured."""
+        found = (c for c in self.comparisons if (c.name, c.batch) == (name, batch))
+        return next(found, None)
+
+    def reading(self, contender: str, batch: int) -> Reading | None:
+        """Return a contender's figures at a batch size, or None."""
+        found = (r for c in self.contenders if c.name == contender for r in c.readings)
+        return next((r for r in found if r.batch == batch), None)
+
+
+class Figure(_Record):
+    """A figure that is held to a limit."""
+
+    name: str
+    value: float | None
+    limit: float
+    at_least: bool
+    passed: bool
+    reason: str | None = None
+
+
+class SuiteReport(_Record):
+    """Several models' benches on one machine, and the figures that they are held to."""
+
+    schema_version: Literal[1] = 1
+    kind: Literal["speed-suite"] = "speed-suite"
+    provenance: Provenance
+    device: Device
+    figures: list[Figure]
+    reports: list[SpeedReport]

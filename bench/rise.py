@@ -1,0 +1,180 @@
+"""RISE: a saliency map from many classifications of randomly masked copies of the image.
+
+Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models",
+BMVC 2018. Needs nothing of the classifier but its answers. Masks are made in a stream, one batch at
+a time, so that memory does not grow with their number.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.runtime import Runtime
+from ptame_deploy.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class RiseSettings:
+    """The method's parameters; the defaults are the paper's, but for the number of masks.
+
+    Attributes:
+        masks: classifier passes an image (paper: 4000 to 8000).
+        cells: side of the coarse random grid.
+        keep: probability that a grid cell stays visible.
+        batch: masked copies that the classifier sees at once.
+        seed: of the masks; the same for every image and every batch size.
+    """
+
+    masks: int = 1000
+    cells: int = 7
+    keep: float = 0.5
+    batch: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.masks < 1 or self.cells < 1 or self.batch < 1 or not 0 < self.keep < 1:
+            message = (
+                "RISE needs at least 1 mask, 1 cell, a batch of 1 and 0 < keep < 1; got "
+                f"{self.masks} masks, {self.cells} cells, batch {self.batch}, keep {self.keep}."
+            )
+            raise InvalidInputError(message)
+
+
+def stream_masks(settings: RiseSettings, height: int, width: int) -> Iterator[NDArray[np.float32]]:
+    """Make masks batch by batch.
+
+    A grid of 0s and 1s is stretched bilinearly to one cell more than the image on each axis, and
+    the image's size is cut out at a random place (paper, section 3.2).
+
+    Args:
+        settings: how many, and how.
+        height: pixels.
+        width: pixels.
+
+    Yields:
+        (b, height, width) float32 in [0, 1], b <= ``settings.batch``. The array is overwritten
+        by the next step.
+    """
+    grid_seed, shift_seed = np.random.SeedSequence(settings.seed).spawn(2)
+    # Two generators, so that the masks do not depend on where one batch ends and the next begins.
+    grids, shifts = np.random.default_rng(grid_seed), np.random.default_rng(shift_seed)
+    cell_height, cell_width = -(-height // settings.cells), -(-width // settings.cells)
+    rows = _stretch(settings.cells, (settings.cells + 1) * cell_height)
+    columns = _stretch(settings.cells, (settings.cells + 1) * cell_width)
+    buffer = np.empty((settings.batch, height, width), np.float32)
+    for start in range(0, settings.masks, settings.batch):
+        count = min(settings.batch, settings.masks - start)
+        visible = grids.random((count, settings.cells, settings.cells)) < settings.keep
+        corner = (shifts.random((count, 2)) * (cell_height, cell_width)).astype(np.intp)
+        # Stretching is linear on each axis, so cutting first saves the pixels that nobody sees.
+        vertical = rows[corner[:, :1] + np.arange(height)]  # (b, height, cells)
+        horizontal = columns[corner[:, 1:] + np.arange(width)].swapaxes(1, 2)  # (b, cells, width)
+        masks = buffer[:count]
+        np.matmul(vertical @ visible.astype(np.float32), horizontal, out=masks)
+        yield masks
+
+
+class Rise:
+    """RISE on any classifier that a `Runtime` runs.
+
+    The classifier takes ``image`` and gives ``logits``, normalising inside, as the graphs of
+    ``ptame export`` do: a masked pixel is black.
+    """
+
+    def __init__(self, classifier: Runtime, settings: RiseSettings | None = None) -> None:
+        """Explain a classifier.
+
+        Args:
+            classifier: from ``image`` to ``logits``; an output more does no harm.
+            settings: the method's parameters.
+        """
+        self.classifier = classifier
+        self.settings = settings or RiseSettings()
+
+    @property
+    def passes_per_image(self) -> int:
+        """What one map costs, in classifier passes."""
+        return self.settings.masks
+
+    def __call__(
+        self,
+        images: NDArray[Any],
+        class_index: NDArray[np.integer[Any]],
+        *,
+        advance: Callable[[int], None] = lambda _: None,
+    ) -> NDArray[np.float32]:
+        """Make a map for each image and its class.
+
+        Args:
+            images: float32 (B, 3, H, W) in [0, 1], or uint8 (B, H, W, 3), as the graph takes it.
+            class_index: (B,) the class to explain of each image.
+            advance: called after every batch with the number of classifier passes it took.
+
+        Returns:
+            (B, H, W) float32: the masks' mean, weighted by the probability that the class has
+            behind each, over ``keep`` (paper, equation 6). Not normalised to [0, 1].
+
+        Raises:
+            InvalidInputError: images or classes of a wrong shape, or a class that does not exist.
+        """
+        index = np.asarray(class_index)
+        _check(images, index)
+        channels_last = images.dtype == np.uint8
+        height, width = images.shape[1:3] if channels_last else images.shape[2:4]
+        settings = self.settings
+        total = np.zeros((len(images), height * width))
+        masked = np.empty((settings.batch, *images.shape[1:]), images.dtype)
+        for masks in stream_masks(settings, height, width):
+            visible = masks[..., None] if channels_last else masks[:, None]
+            copies = masked[: len(masks)]
+            for position, image in enumerate(images):
+                _apply(image, visible, copies)
+                logits = self.classifier.run({"image": copies})["logits"]
+                weights = _probability(logits, int(index[position]))
+                total[position] += weights @ masks.reshape(len(masks), -1)
+                advance(len(masks))
+        maps = total.reshape(len(images), height, width) / (settings.masks * settings.keep)
+        return maps.astype(np.float32)
+
+
+def _apply(image: NDArray[Any], visible: NDArray[np.float32], out: NDArray[Any]) -> None:
+    if image.dtype == np.uint8:
+        out[:] = np.rint(image * visible)
+    else:
+        np.multiply(image, visible, out=out)
+
+
+def _stretch(cells: int, size: int) -> NDArray[np.float32]:
+    """Return (size, cells): the bilinear weights that stretch one axis, pixel centres aligned."""
+    positions = np.clip((np.arange(size) + 0.5) * cells / size - 0.5, 0, cells - 1)
+    distance = np.abs(positions[:, None] - np.arange(cells))
+    return np.asarray(np.maximum(0, 1 - distance), np.float32)
+
+
+def _probability(logits: NDArray[Any], index: int) -> NDArray[np.float32]:
+    """Return the class's softmax score for each row."""
+    if index >= logits.shape[1]:
+        message = (
+            f"Class {index} does not exist: the classifier has classes 0 to {logits.shape[1] - 1}."
+        )
+        raise InvalidInputError(message)
+    scores = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return scores[:, index] / scores.sum(axis=1)  # type: ignore[no-any-return]
+
+
+def _check(images: NDArray[Any], class_index: NDArray[Any]) -> None:
+    if images.ndim != 4 or len(images) == 0:
+        message = f"Images must be (B, 3, H, W) or (B, H, W, 3) with B >= 1, got {images.shape}."
+        raise InvalidInputError(message)
+    if class_index.shape != (len(images),) or class_index.dtype.kind not in "iu":
+        message = (
+            f"One class for each of the {len(images)} images is needed as integers (B,), got "
+            f"{class_index.dtype} {class_index.shape}."
+        )
+        raise InvalidInputError(message)
+    if class_index.min() < 0:
+        message = f"Class {class_index.min()} does not exist: classes start at 0."
+        raise InvalidInputError(message)

@@ -1,0 +1,225 @@
+"""Latency and throughput of several contenders, taken in turns so that their ratios can be trusted.
+
+A machine's speed drifts (clock rate, neighbours). So contenders run in short rounds, one after the
+other, and a ratio is the median of the rounds' own ratios: what slows a round slows both.
+"""
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bench.results import Latency, Ratio, Throughput
+from ptame_deploy.errors import InvalidInputError
+
+# Over this coefficient of variation a figure deserves a warning (as trtexec does).
+MAX_VARIATION_PERCENT = 2.5
+
+Run = Callable[[], object]
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How long to measure.
+
+    Attributes:
+        seconds: measured time of each contender at least.
+        iterations: measured runs of each contender at least.
+        warmup_seconds: before anything is measured, each contender at least so long,
+        warmup_runs: and so many runs.
+        rounds: turns that the time is divided into.
+        streams: callers at once in throughput mode, so that a next run always waits.
+    """
+
+    seconds: float = 3.0
+    iterations: int = 20
+    warmup_seconds: float = 0.5
+    warmup_runs: int = 3
+    rounds: int = 10
+    streams: int = 2
+
+    def __post_init__(self) -> None:
+        if self.seconds < 0 or self.warmup_seconds < 0:
+            message = f"Seconds cannot be negative, got {min(self.seconds, self.warmup_seconds)}."
+            raise InvalidInputError(message)
+        if min(self.iterations, self.rounds, self.streams) < 1 or self.warmup_runs < 0:
+            message = (
+                "At least 1 iteration, 1 round and 1 stream are needed, got "
+                f"{self.iterations}, {self.rounds} and {self.streams}."
+            )
+            raise InvalidInputError(message)
+
+
+@dataclass
+class Durations:
+    """One contender's measured runs in seconds, by round."""
+
+    rounds: list[list[float]] = field(default_factory=list)
+
+    @property
+    def all(self) -> list[float]:
+        """Every run."""
+        return [duration for part in self.rounds for duration in part]
+
+
+def measure_latency(
+    contenders: Mapping[str, Run], sampling: Sampling, *, clock: Clock = time.perf_counter
+) -> dict[str, Durations]:
+    """Time single runs, one at a time, contenders in turns.
+
+    Args:
+        contenders: what to run, by name.
+        sampling: how long.
+        clock: seconds that only go forward.
+
+    Returns:
+        The durations, by name; every contender has the same number of rounds.
+    """
+    for run in contenders.values():
+        _warm_up(run, sampling, clock)
+    durations = {name: Durations() for name in contenders}
+    names = list(contenders)
+    # Fewest rounds in which the iterations are reached with one run a turn, were time not enough.
+    per_turn = -(-sampling.iterations // sampling.rounds)
+    done = 0
+    while done < sampling.rounds or any(_wants_more(d.all, sampling) for d in durations.values()):
+        # Every other round goes backwards: a drift within rounds then cancels.
+        for name in names if done % 2 == 0 else reversed(names):
+            durations[name].rounds.append(_turn(contenders[name], sampling, per_turn, clock))
+        done += 1
+    return durations
+
+
+def measure_throughput(
+    contenders: Mapping[str, Run], sampling: Sampling, *, clock: Clock = time.perf_counter
+) -> dict[str, list[float]]:
+    """Count runs while several callers keep the queue full, contenders in turns.
+
+    Args:
+        contenders: what to run, by name; each is called from several threads at once.
+        sampling: how long; every turn lasts until each caller has run at least once.
+        clock: seconds that only go forward.
+
+    Returns:
+        Runs a second in each round, by name.
+    """
+    for run in contenders.values():
+        _warm_up(run, sampling, clock)
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    names = list(contenders)
+    with ThreadPoolExecutor(sampling.streams) as pool:
+        for done in range(sampling.rounds):
+            for name in names if done % 2 == 0 else reversed(names):
+                rates[name].append(_rate(contenders[name], sampling, pool, clock))
+    return rates
+
+
+def summarise_latency(durations: Sequence[float], batch: int) -> Latency:
+    """Condense the durations of one contender.
+
+    Args:
+        durations: seconds a run.
+        batch: images a run.
+
+    Returns:
+        Percentiles interpolate linearly between the two runs next to them; the coefficient of
+        variation is the sample's standard deviation over its mean.
+    """
+    milliseconds = np.asarray(durations) * 1e3
+    p50, p90, p95, p99 = np.percentile(milliseconds, (50, 90, 95, 99))
+    mean = float(milliseconds.mean())
+    variation = _variation_percent(milliseconds.tolist())
+    return Latency(
+        runs=len(durations),
+        mean_ms=mean,
+        min_ms=float(milliseconds.min()),
+        p50_ms=float(p50),
+        p90_ms=float(p90),
+        p95_ms=float(p95),
+        p99_ms=float(p99),
+        variation_percent=variation,
+        unstable=variation > MAX_VARIATION_PERCENT,
+        images_per_s=batch * 1e3 / float(p50),
+    )
+
+
+def summarise_throughput(rates: Sequence[float], batch: int, streams: int) -> Throughput:
+    """Condense the runs a second of one contender's rounds."""
+    variation = _variation_percent(rates)
+    return Throughput(
+        rounds=len(rates),
+        streams=streams,
+        images_per_s=batch * statistics.median(rates),
+        min_images_per_s=batch * min(rates),
+        max_images_per_s=batch * max(rates),
+        variation_percent=variation,
+        unstable=variation > MAX_VARIATION_PERCENT,
+    )
+
+
+def paired_ratio(over: Durations, under: Durations) -> Ratio:
+    """Return how many times longer ``over`` takes: the median of the rounds' ratios of medians."""
+    ratios = [
+        statistics.median(a) / statistics.median(b)
+        for a, b in zip(over.rounds, under.rounds, strict=True)
+    ]
+    low, high = np.percentile(ratios, (25, 75))
+    return Ratio(
+        value=statistics.median(ratios), p25=float(low), p75=float(high), rounds=len(ratios)
+    )
+
+
+def _warm_up(run: Run, sampling: Sampling, clock: Clock) -> None:
+    start, runs = clock(), 0
+    while runs < sampling.warmup_runs or clock() - start < sampling.warmup_seconds:
+        run()
+        runs += 1
+
+
+def _turn(run: Run, sampling: Sampling, least: int, clock: Clock) -> list[float]:
+    # The one before left its data in the caches and its threads spinning: this run is not counted.
+    run()
+    durations: list[float] = []
+    while len(durations) < least or sum(durations) < sampling.seconds / sampling.rounds:
+        start = clock()
+        run()
+        durations.append(clock() - start)
+    return durations
+
+
+def _wants_more(durations: Sequence[float], sampling: Sampling) -> bool:
+    return len(durations) < sampling.iterations or sum(durations) < sampling.seconds * (1 - 1e-9)
+
+
+def _rate(run: Run, sampling: Sampling, pool: ThreadPoolExecutor, clock: Clock) -> float:
+    run()
+    stop = threading.Event()
+    start = clock()
+    deadline = start + sampling.seconds / sampling.rounds
+
+    def call() -> int:
+        runs = 0
+        while runs == 0 or not stop.is_set():
+            run()
+            runs += 1
+            if clock() >= deadline:
+                stop.set()
+        return runs
+
+    callers = [pool.submit(call) for _ in range(sampling.streams)]
+    try:
+        runs = sum(caller.result() for caller in callers)
+    finally:
+        stop.set()  # after an interrupt nobody waits for runs that nobody counts
+    return runs / (clock() - start)
+
+
+def _variation_percent(values: Sequence[float]) -> float:
+    if len(values) < 2:
+        return 0.0
+    return 100 * statistics.stdev(values) / statistics.fmean(values)

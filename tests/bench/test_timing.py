@@ -1,0 +1,162 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from bench.rise import RiseSettings
+from bench.rise_timer import RiseTimer
+from bench.timing import (
+    Durations,
+    Sampling,
+    measure_latency,
+    measure_throughput,
+    paired_ratio,
+    summarise_latency,
+    summarise_throughput,
+)
+from ptame_deploy.errors import InvalidInputError
+
+pytestmark = pytest.mark.unit
+
+
+class FakeTime:
+    """A clock that moves only when a contender runs."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.order = []
+
+    def clock(self):
+        return self.now
+
+    def contender(self, name, seconds):
+        def run():
+            self.order.append(name)
+            self.now += seconds() if callable(seconds) else seconds
+
+        return run
+
+
+def test_percentiles_of_known_durations():
+    found = summarise_latency([number / 1000 for number in range(1, 101)], batch=4)
+    assert found.runs == 100
+    assert found.p50_ms == pytest.approx(50.5)
+    assert found.p90_ms == pytest.approx(90.1)
+    assert found.p95_ms == pytest.approx(95.05)
+    assert found.p99_ms == pytest.approx(99.01)
+    assert found.mean_ms == pytest.approx(50.5)
+    assert found.min_ms == pytest.approx(1)
+    assert found.variation_percent == pytest.approx(100 * 29.011492 / 50.5)
+    assert found.unstable
+    assert found.images_per_s == pytest.approx(4 / 0.0505)
+
+
+def test_steady_durations_are_stable():
+    found = summarise_latency([0.0100, 0.0101, 0.0099], batch=1)
+    assert found.variation_percent == pytest.approx(1.0)
+    assert not found.unstable
+    assert summarise_latency([0.01], batch=1).variation_percent == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "iterations"), [(1.0, 5), (0.0, 23), (0.1, 60)], ids=["time", "count", "both"]
+)
+def test_every_contender_runs_long_and_often_enough(seconds, iterations):
+    time = FakeTime()
+    contenders = {"slow": time.contender("slow", 0.05), "fast": time.contender("fast", 0.001)}
+    sampling = Sampling(seconds=seconds, iterations=iterations, warmup_seconds=0.2, warmup_runs=3)
+    found = measure_latency(contenders, sampling, clock=time.clock)
+    assert len(found["slow"].rounds) == len(found["fast"].rounds) >= sampling.rounds
+    for name, each in (("slow", 0.05), ("fast", 0.001)):
+        assert len(found[name].all) >= iterations
+        assert sum(found[name].all) >= seconds - 1e-6
+        assert found[name].all == pytest.approx([each] * len(found[name].all))
+
+
+def test_warm_up_is_not_counted_and_lasts_by_time_and_by_count():
+    time = FakeTime()
+    durations = itertools.chain([5.0, 5.0], itertools.repeat(0.01))
+    sampling = Sampling(seconds=0.1, iterations=10, warmup_seconds=10, warmup_runs=2)
+    run = time.contender("only", lambda: next(durations))
+    found = measure_latency({"only": run}, sampling, clock=time.clock)
+    assert max(found["only"].all) == pytest.approx(0.01)
+
+
+def test_contenders_take_turns_and_the_order_alternates():
+    time = FakeTime()
+    contenders = {name: time.contender(name, 0.1) for name in "ab"}
+    sampling = Sampling(seconds=0, iterations=4, warmup_seconds=0, warmup_runs=0, rounds=4)
+    measure_latency(contenders, sampling, clock=time.clock)
+    assert "".join(name for name, _ in itertools.groupby(time.order)) == "ababa"
+
+
+def test_a_ratio_is_paired_by_round():
+    # A machine that gets three times slower half way: the ratio of all medians would be off.
+    over = Durations([[2.0, 2.0], [2.0], [6.0, 6.0, 6.0, 6.0], [6.0], [6.0]])
+    under = Durations([[1.0], [1.0, 1.0, 1.0, 1.0], [3.0], [3.0], [3.0]])
+    found = paired_ratio(over, under)
+    assert found.value == 2
+    assert (found.p25, found.p75, found.rounds) == (2, 2, 5)
+
+
+def test_throughput_counts_runs_of_all_callers():
+    time = FakeTime()
+    sampling = Sampling(seconds=1, warmup_seconds=0, rounds=5, streams=1)
+    found = measure_throughput({"a": time.contender("a", 0.05)}, sampling, clock=time.clock)
+    assert found["a"] == pytest.approx([20] * 5)
+    summary = summarise_throughput(found["a"], 8, 1)
+    assert summary.images_per_s == pytest.approx(160)
+    assert not summary.unstable
+
+
+def test_throughput_keeps_several_callers_busy():
+    import threading
+
+    # Each caller's first run waits for the other's: with one caller alone this would time out.
+    barrier, first = threading.Barrier(2, timeout=5), threading.local()
+
+    def run():
+        is_caller = threading.current_thread() is not threading.main_thread()
+        if is_caller and not hasattr(first, "done"):
+            first.done = True
+            barrier.wait()
+
+    sampling = Sampling(seconds=0.05, warmup_seconds=0, rounds=1, streams=2)
+    assert measure_throughput({"a": run}, sampling)["a"][0] > 0
+
+
+def test_an_error_in_a_caller_is_not_swallowed():
+    calls = itertools.count()
+
+    def run():
+        if next(calls) > 3:
+            raise InvalidInputError("broken")
+
+    with pytest.raises(InvalidInputError, match="broken"):
+        measure_throughput({"a": run}, Sampling(seconds=0.05, warmup_seconds=0))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"seconds": -1}, {"iterations": 0}, {"rounds": 0}, {"streams": 0}, {"warmup_runs": -1}],
+)
+def test_sampling_that_makes_no_sense(arguments):
+    with pytest.raises(InvalidInputError):
+        Sampling(**arguments)
+
+
+def test_rise_is_timed_without_the_turns_of_others(monkeypatch):
+    time = FakeTime()
+    monkeypatch.setattr("bench.rise_timer.time.perf_counter", time.clock)
+    fused, classifier = time.contender("fused", 0.5), time.contender("alone", 0.8)
+    timer = RiseTimer(fused, classifier, RiseSettings(masks=100, batch=8))
+    timer.start()
+    for count in [8] * 12 + [4]:
+        time.now += 0.11 * count
+        timer.advance(count)
+    assert timer.total_s == pytest.approx(11)
+    assert timer.fused_s == pytest.approx(0.5)
+    assert timer.pass_s == pytest.approx(0.1)
+    assert timer.overhead == pytest.approx(1.1)
+    assert timer.ratio.value == pytest.approx(22)
+    assert np.isfinite(timer.ratio.p25)

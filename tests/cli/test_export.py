@@ -1,0 +1,188 @@
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ptame_deploy.cli import run
+
+pytestmark = pytest.mark.integration
+
+
+def manifest(directory):
+    return json.loads((directory / "model.json").read_text())
+
+
+def contents(directory):
+    return {p.name: p.read_bytes() for p in directory.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def explainer_artifact(tmp_path_factory, tiny_file):
+    """An explainer for the tiny classifier, as `ptame train` writes it."""
+    from ptame_deploy import (
+        load_auxiliary,
+        load_backbone,
+        record_explainer,
+        save_explainer,
+        start_explainer,
+    )
+
+    backbone = load_backbone(f"{tiny_file}:build", preprocessing={"input_size": (64, 64)})
+    auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_size=64)
+    explainer, start = start_explainer(auxiliary, 10, None, seed=5)
+    record = record_explainer(explainer, auxiliary, state="trained", start=start)
+    directory = tmp_path_factory.mktemp("explainer") / "e"
+    save_explainer(explainer, record, backbone, directory, seed=5)
+    return directory
+
+
+def arguments(tiny_file, factory="build"):
+    return ["export", "--backbone", f"{tiny_file}:{factory}", "--input-size", "64",
+            "--resize", "72", "--auxiliary-weights", "random"]  # fmt: skip
+
+
+def test_parity_is_printed_line_by_line(tmp_path, export_tiny, capsys):
+    assert export_tiny(tmp_path / "m") == 0
+    said = capsys.readouterr()
+    for batch in (1, 2, 5):
+        for output in ("logits", "probabilities", "saliency", "class_index"):
+            lines = [x for x in said.err.splitlines() if f"batch {batch}  {output}" in x]
+            assert len(lines) == 1
+            assert " ok " in lines[0]
+    assert f"Wrote {tmp_path / 'm' / 'model.onnx'}" in said.out
+    assert "starts at random and its maps mean nothing" in said.err
+
+
+def test_preprocessing_is_carried(tmp_path, export_tiny):
+    options = ["--mean", "0,0,0", "--std", "1,1,1", "--interpolation", "bicubic"]
+    assert export_tiny(tmp_path / "m", *options) == 0
+    assert manifest(tmp_path / "m")["preprocessing"] == {
+        "input_size": [64, 64],
+        "resize": 72,
+        "squash": False,
+        "interpolation": "bicubic",
+        "mean": [0, 0, 0],
+        "std": [1, 1, 1],
+    }
+
+
+def test_a_thousand_unnamed_classes_are_taken_for_imagenets_aloud(tmp_path, export_tiny, capsys):
+    assert export_tiny(tmp_path / "m", factory="thousand") == 0
+    assert "taken to be ImageNet's" in capsys.readouterr().err
+    assert manifest(tmp_path / "m")["explainer"]["start"] == "activation-map"
+
+
+def test_a_trained_explainer_is_taken(tmp_path, tiny_file, explainer_artifact):
+    options = ["--explainer", str(explainer_artifact), "-o", str(tmp_path / "m")]
+    assert run([*arguments(tiny_file), *options]) == 0
+    explainer = manifest(tmp_path / "m")["explainer"]
+    assert explainer["state"] == "trained"
+    assert explainer["auxiliary_input_size"] == 64
+    told = json.loads((explainer_artifact / "explainer.json").read_text())["explainer"]
+    assert explainer == told
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--auxiliary", "resnet18"], 2, "brings its own auxiliary"),
+        (["--auxiliary-size", "64"], 2, "brings its own auxiliary"),
+        (["--seed", "9"], 4, "other auxiliary weights"),
+        (["--weights", "random"], 4, "other classifier weights"),
+    ],
+)
+def test_an_explainer_for_others_is_refused(
+    tmp_path, tiny_file, explainer_artifact, capsys, options, code, message
+):
+    given = ["--explainer", str(explainer_artifact), "-o", str(tmp_path / "m")]
+    assert run([*arguments(tiny_file), *given, *options]) == code
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
+
+
+def test_an_explainer_for_other_classes_is_refused(tmp_path, tiny_file, explainer_artifact, capsys):
+    given = ["--explainer", str(explainer_artifact), "-o", str(tmp_path / "m")]
+    assert run([*arguments(tiny_file, "thousand"), *given]) == 4
+    assert "number of classes: 10 there, 1000 here" in capsys.readouterr().err
+
+
+def test_a_corrupt_explainer_is_4(tmp_path, tiny_file, explainer_artifact, capsys):
+    shutil.copytree(explainer_artifact, tmp_path / "e")
+    path = tmp_path / "e" / "explainer.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    given = ["--explainer", str(tmp_path / "e"), "-o", str(tmp_path / "m")]
+    assert run([*arguments(tiny_file), *given]) == 4
+    assert "cut short" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--top-k", "11"], "top-k must be 1 to 10"),
+        (["--top-k", "2", "--classes", "input"], "exclude each other"),
+        (["--opset", "9"], "opset must be 18 to 23"),
+        (["--mean", "1,2"], "three numbers"),
+        (["--std", "a,b,c"], "three numbers"),
+        (["--interpolation", "magic"], "interpolation"),
+        (["--auxiliary", "resnet"], "No auxiliary"),
+        (["--weights", "no-such-file.safetensors"], "do not exist"),
+        (["--class-names", "no-such-file.txt"], "cannot be read"),
+    ],
+)
+def test_bad_options_are_2(tmp_path, export_tiny, capsys, options, message):
+    assert export_tiny(tmp_path / "m", *options) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_failed_check_is_1_and_the_old_artifact_stays(tmp_path, export_tiny, capsys):
+    assert export_tiny(tmp_path / "m") == 0
+    before = contents(tmp_path / "m")
+    assert export_tiny(tmp_path / "m", factory="zero_head") == 1
+    assert "do not depend on the image" in capsys.readouterr().err
+    assert contents(tmp_path / "m") == before
+
+
+def test_without_network_it_is_3(tmp_path, monkeypatch, capsys):
+    from ptame_deploy.vision import import_torchvision
+
+    def unreachable(*args, **kwargs):
+        message = "<urlopen error [Errno -2] Name or service not known>"
+        raise OSError(message)
+
+    kinds = import_torchvision().models.get_model_weights("vgg16")
+    monkeypatch.setattr(kinds, "get_state_dict", unreachable)
+    assert run(["export", "--backbone", "vgg16", "-o", str(tmp_path / "m")]) == 3
+    said = capsys.readouterr().err
+    assert "The weights of vgg16 could not be downloaded" in said
+    assert "pass a file of weights" in said
+    assert not (tmp_path / "m").exists()
+
+
+def test_an_unwritable_folder_is_2(tmp_path, export_tiny, capsys):
+    (tmp_path / "taken").write_text("")
+    assert export_tiny(tmp_path / "taken") == 2
+    assert "Choose another -o" in capsys.readouterr().err
+    if os.geteuid() != 0:  # root writes anywhere
+        (tmp_path / "locked").mkdir(mode=0o500)
+        assert export_tiny(tmp_path / "locked" / "m") == 2
+
+
+def test_a_full_disk_is_3_and_leaves_nothing(tmp_path, export_tiny, capsys):
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full")
+
+    def save(self, path, **kwargs):
+        with full.open("wb", buffering=0) as file:
+            file.write(b"x")
+
+    from torch.onnx import ONNXProgram
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXProgram, "save", save)
+        assert export_tiny(tmp_path / "m") == 3
+    assert "No room left on the disk" in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()

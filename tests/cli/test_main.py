@@ -1,0 +1,151 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ptame_deploy import cli, errors
+from ptame_deploy.cli import console, run
+
+pytestmark = pytest.mark.integration
+
+
+def ptame(*arguments, **options):
+    command = [sys.executable, "-m", "ptame_deploy", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def test_help_and_import_load_nothing_heavy():
+    code = (
+        "import sys, ptame_deploy\n"
+        "from ptame_deploy.cli import run\n"
+        "assert run(['--help']) == 0\n"
+        "heavy = {'torch', 'torchvision', 'timm', 'onnx', 'onnxruntime', 'numpy', 'PIL', "
+        "'pydantic', 'lightning', 'tensorrt'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for command in ("export", "explain", "bench", "train"):
+        assert command in done.stdout
+
+
+def test_every_command_has_help(capsys):
+    for command in ("export", "explain", "bench", "train"):
+        assert run([command, "--help"]) == 0
+        assert "--output" in capsys.readouterr().out or command == "bench"
+
+
+def test_version():
+    done = ptame("--version")
+    assert done.returncode == 0
+    assert done.stdout.startswith("ptame 0.")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["export"],
+        ["export", "--backbone", "resnet50"],
+        ["export", "--backbone", "resnet50", "-o", "x", "--top-k", "many"],
+        ["explain", "model"],
+        ["--nonsense"],
+    ],
+)
+def test_bad_usage_is_2(arguments, capsys):
+    assert run(arguments) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (errors.CheckFailedError("reason"), 1),
+        (errors.InvalidInputError("reason"), 2),
+        (errors.MissingRequirementError("reason"), 3),
+        (errors.ArtifactError("reason"), 4),
+        (ModuleNotFoundError("reason", name="reason"), 3),
+        (MemoryError("reason"), 3),
+        (KeyboardInterrupt(), 130),
+        (RuntimeError("reason"), 70),
+    ],
+)
+def test_exit_codes(monkeypatch, capsys, failure, code):
+    def fail(*args, **kwargs):
+        raise failure
+
+    monkeypatch.setattr(cli, "app", fail)
+    assert run([]) == code
+    said = capsys.readouterr().err
+    assert ("reason" in said) == (code != 130)
+    assert "Traceback" not in said
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = ptame("--debug", "explain", str(tmp_path), str(tmp_path), "-o", str(tmp_path))
+    assert "Traceback" in done.stderr
+    done = ptame("explain", str(tmp_path), str(tmp_path), "-o", str(tmp_path))
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("Error: ")
+
+
+def test_no_color(tmp_path):
+    colours = {"TTY_COMPATIBLE": "1", "FORCE_COLOR": "1"}
+    arguments = ("explain", str(tmp_path), str(tmp_path), "-o", str(tmp_path))
+    assert "\x1b[31m" in ptame(*arguments, env=os.environ | colours).stderr
+    done = ptame(*arguments, env=os.environ | {"NO_COLOR": "1"})
+    assert "\x1b[" not in done.stderr
+
+
+def test_quiet_and_verbose(capsys):
+    console.info("note")
+    assert "note" in capsys.readouterr().err
+    console.detail("detail")
+    assert capsys.readouterr().err == ""
+    console.settings.verbose = True
+    console.detail("detail")
+    assert "detail" in capsys.readouterr().err
+    console.settings.quiet = True
+    console.info("note")
+    assert capsys.readouterr().err == ""
+    console.warn("[bold]caution[/bold]")
+    assert "[bold]caution[/bold]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_export_leaves_nothing(tmp_path, tiny_file, number, code):
+    """The signal comes while the stage folder is there, so that there is something to clean up."""
+    slow = tmp_path / "slow.py"
+    slow.write_text(
+        tiny_file.read_text()
+        + "\ndef slow():\n    import time\n    from ptame_deploy import onnx_export\n"
+        "    onnx_export.export_graph = lambda *a, **k: time.sleep(60)\n    return build()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ptame_deploy", "export", "--backbone", f"{slow}:slow",
+         "--auxiliary", "mobilenet_v3_small", "--auxiliary-weights", "random",
+         "--auxiliary-size", "64", "-o", str(tmp_path / "out")],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("out/.ptame-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(tmp_path.glob("out/.ptame-*"))
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_broken_pipe_is_no_error(tmp_path):
+    command = f"{sys.executable} -m ptame_deploy --help | head -c 1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr

@@ -1,0 +1,131 @@
+"""Fixtures that many tests share: a small classifier of a user's own, its graph, real photos."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ptame_deploy.cli import console, run
+
+# Real classifier and photos for developers who have them; nothing of them is in the project.
+SHARED = Path(os.environ.get("PTAME_SHARED", Path(__file__).parents[2] / "shared"))
+
+TINY_CLASSIFIER = '''
+import torch
+from torch import nn
+
+
+def build(classes=10, seed=0):
+    """A small convolutional classifier whose answers depend on the image and differ by class."""
+    torch.manual_seed(seed)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 5, stride=4), nn.ReLU(), nn.BatchNorm2d(8),
+        nn.Conv2d(8, 16, 3, stride=2), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5), nn.Linear(16, classes),
+    )
+    nn.init.normal_(net[-1].weight, std=2.0)
+    return net
+
+
+def thousand():
+    return build(1000)
+
+
+def zero_head():
+    net = build()
+    nn.init.zeros_(net[-1].weight)
+    nn.init.zeros_(net[-1].bias)
+    return net
+
+
+def two_outputs():
+    class Two(nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3)), x
+    return Two()
+
+
+def not_a_module():
+    return 3
+
+
+number = 5
+'''
+TINY_OPTIONS = ("--auxiliary", "mobilenet_v3_small", "--auxiliary-weights", "random",
+                "--auxiliary-size", "64", "--input-size", "64", "--resize", "72")  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _fresh_console():
+    """Global options of one command line must not reach the next test."""
+    yield
+    console.settings.verbose = console.settings.quiet = console.settings.debug = False
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tmp_path_factory) -> Path:
+    """A user's file with factories of small classifiers."""
+    path = tmp_path_factory.mktemp("user") / "tiny_classifier.py"
+    path.write_text(TINY_CLASSIFIER)
+    return path
+
+
+@pytest.fixture(scope="session")
+def export_tiny(tiny_file) -> Callable[..., int]:
+    """Export the 10-class classifier of `tiny_file` with further options; returns the exit code."""
+
+    def call(directory: Path, *options: str, factory: str = "build") -> int:
+        backbone = f"{tiny_file}:{factory}"
+        arguments = ["export", "--backbone", backbone, *TINY_OPTIONS, *options]
+        return run([*arguments, "-o", str(directory)])
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(tmp_path_factory, export_tiny) -> Path:
+    """An exported graph that explains the two best classes."""
+    directory = tmp_path_factory.mktemp("artifact") / "model"
+    assert export_tiny(directory, "--top-k", "2") == 0
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_classes_artifact(tmp_path_factory, export_tiny) -> Path:
+    """An exported graph that takes the classes to explain, and uint8 images."""
+    directory = tmp_path_factory.mktemp("artifact") / "model"
+    assert export_tiny(directory, "--classes", "input", "--input", "uint8") == 0
+    return directory
+
+
+@pytest.fixture(scope="session")
+def real_photos() -> dict[str, Path]:
+    """Photos that come with scikit-image, CC0 or public domain."""
+    data = pytest.importorskip("skimage.data", reason="scikit-image brings the photos")
+    folder = Path(data.__file__).parent
+    names = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg", "camera.png")
+    return {Path(name).stem: folder / name for name in names}
+
+
+@pytest.fixture
+def photo_folder(tmp_path) -> Path:
+    """Three small photos of different shapes and contents."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, size in (("a.png", (90, 70)), ("b.jpg", (64, 64)), ("c.png", (70, 120))):
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+        coarse.resize(size, Image.Resampling.BICUBIC).save(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_resnet50() -> str:
+    """Import string of a real ImageNet ResNet-50 that is a user's own."""
+    path = SHARED / "models" / "resnet50_keras.py"
+    if not path.is_file():
+        pytest.skip("no models/resnet50_keras.py in the folder that PTAME_SHARED names")
+    return f"{path}:build"

@@ -1,0 +1,114 @@
+import json
+import shutil
+
+import pytest
+
+from ptame_deploy.artifacts import GraphManifest, read_manifest
+from ptame_deploy.errors import ArtifactError, InvalidInputError
+
+pytestmark = pytest.mark.integration
+
+
+def read(directory):
+    return read_manifest(directory, "model.json", GraphManifest)
+
+
+@pytest.fixture
+def copy(tiny_artifact, tmp_path):
+    shutil.copytree(tiny_artifact, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def edit(directory, change):
+    path = directory / "model.json"
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def test_manifest_says_what_the_graph_is(tiny_artifact):
+    manifest = read(tiny_artifact)
+    assert [i.name for i in manifest.inputs] == ["image"]
+    assert manifest.inputs[0].shape == ["batch", 3, 64, 64]
+    assert [o.name for o in manifest.outputs] == ["logits", "class_index", "saliency"]
+    assert [o.dtype for o in manifest.outputs] == ["float32", "int64", "float32"]
+    assert manifest.outputs[2].shape == ["batch", 2, 16, 16]
+    assert manifest.top_k == 2
+    assert manifest.explainer.state == "initialised"
+    assert manifest.explainer.start == "random"
+    assert {r.batch for r in manifest.parity} == {1, 2, 5}
+    assert all(r.max_abs_difference <= r.tolerance for r in manifest.parity)
+    assert manifest.provenance.versions["onnxruntime"]
+    assert any("auxiliary weights are RANDOM" in c for c in manifest.cautions)
+    assert any("RANDOM fusion weights" in c for c in manifest.cautions)
+
+
+def test_missing_artifacts(tmp_path):
+    with pytest.raises(InvalidInputError, match="does not exist"):
+        read(tmp_path / "none")
+    with pytest.raises(InvalidInputError, match=r"holds no model\.json"):
+        read(tmp_path)
+
+
+def test_a_changed_byte_is_found(copy):
+    data = bytearray((copy / "model.onnx").read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / "model.onnx").write_bytes(data)
+    with pytest.raises(ArtifactError, match="SHA-256 differs"):
+        read(copy)
+
+
+def test_a_graph_cut_short_is_found(copy):
+    data = (copy / "model.onnx").read_bytes()
+    (copy / "model.onnx").write_bytes(data[:-1])
+    with pytest.raises(ArtifactError, match="cut short or replaced"):
+        read(copy)
+
+
+def test_a_missing_graph_is_found(copy):
+    (copy / "model.onnx").unlink()
+    with pytest.raises(ArtifactError, match=r"model\.onnx is missing"):
+        read(copy)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", "null", "3", "[" * 100_000, '{"schema_version": 1}']
+)
+def test_json_that_is_no_manifest(copy, text):
+    (copy / "model.json").write_text(text)
+    with pytest.raises(ArtifactError, match=r"model\.json"):
+        read(copy)
+
+
+def test_json_that_is_not_text(copy):
+    (copy / "model.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ArtifactError, match="cannot be read as JSON"):
+        read(copy)
+
+
+def test_newer_schema_says_update(copy):
+    edit(copy, lambda d: d.update(schema_version=2))
+    with pytest.raises(ArtifactError, match="Update ptame-deploy"):
+        read(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.pop("preprocessing"),
+        lambda d: d["preprocessing"].update(std=[0, 1, 1]),
+        lambda d: d["preprocessing"].update(resize="large"),
+        lambda d: d["files"]["model.onnx"].update(sha256="nonsense"),
+        lambda d: d.update(kind="explainer"),
+    ],
+)
+def test_wrong_fields_are_named(copy, change):
+    edit(copy, change)
+    with pytest.raises(ArtifactError, match="is not a valid manifest: "):
+        read(copy)
+
+
+def test_files_outside_the_folder_are_refused(copy):
+    edit(copy, lambda d: d["files"].update({"../../etc/passwd": d["files"]["model.onnx"]}))
+    with pytest.raises(ArtifactError, match="outside its folder"):
+        read(copy)

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from ptame_deploy.preprocessing import Preprocessing, to_float
+from ptame_deploy.vision import import_torchvision
+
+pytestmark = pytest.mark.unit
+
+
+def noise_photo(width, height):
+    rng = np.random.default_rng(width * 1000 + height)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("size", [(500, 333), (333, 500), (224, 224), (301, 299), (60, 900)])
+@pytest.mark.parametrize(("resize", "crop"), [(256, 224), (292, 260), (64, 64)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_equals_torchvisions_transforms_to_the_bit(size, resize, crop, interpolation):
+    import_torchvision()
+    from torchvision import transforms
+
+    photo = noise_photo(*size)
+    reference = transforms.Compose(
+        [
+            transforms.Resize(resize, transforms.InterpolationMode(interpolation)),
+            transforms.CenterCrop(crop),
+        ]
+    )
+    ours = Preprocessing(input_size=(crop, crop), resize=resize, interpolation=interpolation)
+    np.testing.assert_array_equal(ours.apply(photo), np.asarray(reference(photo)))
+
+
+def test_crop_larger_than_the_resized_photo_is_padded_black():
+    ours = Preprocessing(input_size=(64, 64), resize=32)
+    pixels = ours.apply(Image.new("RGB", (100, 100), "white"))
+    assert pixels.shape == (64, 64, 3)
+    assert pixels[0].max() == 0
+    assert pixels[32, 32].min() == 255
+
+
+def test_squash_ignores_the_shape():
+    ours = Preprocessing(input_size=(50, 50), resize=50, squash=True)
+    left_half_white = Image.new("RGB", (400, 100), "black")
+    left_half_white.paste("white", (0, 0, 200, 100))
+    pixels = ours.apply(left_half_white)
+    assert pixels[:, :20].min() == 255
+    assert pixels[:, 30:].max() == 0
+    assert ours.crop_box(400, 100) == (0, 0, 400, 100)
+
+
+def test_crop_box_is_where_the_crop_comes_from():
+    ours = Preprocessing(input_size=(100, 100), resize=100)
+    left, top, right, bottom = ours.crop_box(800, 400)  # resized to 200 x 100
+    assert (left, top, right, bottom) == (200, 0, 600, 400)
+
+
+def test_to_float_layout_and_range():
+    images = np.zeros((2, 3, 4, 3), dtype=np.uint8)
+    images[1, 2, 3, 0] = 255
+    images[0, 0, 0, 2] = 51
+    got = to_float(images)
+    assert got.shape == (2, 3, 3, 4)
+    assert got.dtype == np.float32
+    assert got.flags.c_contiguous
+    assert got[1, 0, 2, 3] == 1
+    assert got[0, 2, 0, 0] == np.float32(0.2)
+    assert got.sum() == np.float32(1.2)

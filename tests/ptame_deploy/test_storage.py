@@ -1,0 +1,116 @@
+import errno
+import os
+
+import pytest
+
+from ptame_deploy.errors import InvalidInputError, MissingRequirementError
+from ptame_deploy.storage import atomic_file, sha256_of_file, staged_artifact, write_text
+
+pytestmark = pytest.mark.unit
+
+
+def listing(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_file_appears_whole(tmp_path):
+    write_text(tmp_path / "sub" / "a.txt", "new")
+    assert (tmp_path / "sub" / "a.txt").read_text() == "new"
+    assert listing(tmp_path / "sub") == ["a.txt"]
+    mask = os.umask(0)
+    os.umask(mask)
+    assert (tmp_path / "sub" / "a.txt").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, failure):
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(failure), atomic_file(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise failure
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert listing(tmp_path) == ["a.txt"]
+
+
+def write_artifact(folder, content, failure=None):
+    with staged_artifact(folder, "model.json") as stage:
+        (stage / "model.onnx").write_text(content)
+        if failure:
+            raise failure
+        (stage / "model.json").write_text(content)
+
+
+def test_an_artifact_appears_whole_beside_other_files(tmp_path):
+    folder = tmp_path / "deep" / "model"
+    write_artifact(folder, "one")
+    (folder / "notes.txt").write_text("mine")
+    write_artifact(folder, "two")
+    assert listing(folder) == ["model.json", "model.onnx", "notes.txt"]
+    assert (folder / "model.onnx").read_text() == "two"
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
+def test_a_failed_artifact_leaves_the_old_one(tmp_path, failure):
+    write_artifact(tmp_path / "model", "old")
+    with pytest.raises(failure):
+        write_artifact(tmp_path / "model", "new", failure)
+    assert listing(tmp_path / "model") == ["model.json", "model.onnx"]
+    assert (tmp_path / "model" / "model.onnx").read_text() == "old"
+
+
+def test_a_failed_first_artifact_leaves_no_folder(tmp_path):
+    with pytest.raises(RuntimeError):
+        write_artifact(tmp_path / "model", "new", RuntimeError)
+    assert listing(tmp_path) == []
+
+
+def test_while_files_move_there_is_no_manifest(tmp_path, monkeypatch):
+    """Killed in the middle of the move, the folder must hold no artifact, not a mixed one."""
+    from pathlib import Path
+
+    write_artifact(tmp_path / "model", "old")
+    replace, seen = Path.replace, []
+
+    def spy(self, target):
+        seen.append((Path(target).name, (tmp_path / "model" / "model.json").exists()))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", spy)
+    write_artifact(tmp_path / "model", "new")
+    assert seen == [("model.onnx", False), ("model.json", False)]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "message"),
+    [
+        (errno.ENOSPC, MissingRequirementError, "No room left"),
+        (errno.EACCES, InvalidInputError, "Choose another -o"),
+        (errno.EROFS, InvalidInputError, "Choose another -o"),
+    ],
+)
+def test_what_the_file_system_refuses_is_explained(tmp_path, number, kind, message):
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(kind, match=message), atomic_file(tmp_path / "a.txt"):
+        raise OSError(number, os.strerror(number))
+    with pytest.raises(kind, match=message):
+        write_artifact(tmp_path / "model", "x", OSError(number, os.strerror(number)))
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert listing(tmp_path) == ["a.txt"]
+
+
+def test_a_file_in_the_place_of_a_folder_is_explained(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(InvalidInputError, match="Choose another -o"):
+        write_artifact(tmp_path / "taken", "x")
+    with pytest.raises(InvalidInputError, match="Choose another -o"):
+        write_text(tmp_path / "taken" / "a.txt", "x")
+
+
+def test_other_errors_pass_through(tmp_path):
+    with pytest.raises(OSError, match="Bad file"), atomic_file(tmp_path / "a"):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256_of_file(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223")

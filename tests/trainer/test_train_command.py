@@ -1,0 +1,199 @@
+import json
+import os
+import signal
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ptame_deploy.auxiliaries import load_auxiliary
+from ptame_deploy.backbones import load_backbone
+from ptame_deploy.cli import run
+from ptame_deploy.explainer_store import load_explainer, read_explainer_manifest
+
+pytestmark = pytest.mark.integration
+SIZES = ("--auxiliary-size", "64", "--input-size", "64", "--resize", "72")
+AUXILIARY = ("--auxiliary", "mobilenet_v3_small", "--auxiliary-weights", "random")
+
+
+@pytest.fixture
+def train(tiny_file, tmp_path, monkeypatch):
+    """Train the 10-class classifier of `tiny_file`; returns the exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments, factory="build", sizes=SIZES):
+        backbone = ("--backbone", f"{tiny_file}:{factory}")
+        words = [*arguments, *backbone, *AUXILIARY, *sizes, "-o", tmp_path / "out"]
+        return run(["train", *map(str, words)])
+
+    return call
+
+
+def test_train_writes_an_explainer_that_can_be_loaded(
+    train, photo_folder, tiny_file, tmp_path, capsys
+):
+    assert train(photo_folder, "--batch-size", "2", "--epochs", "2", "--seed", "3") == 0
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == [
+        "explainer.json",
+        "explainer.safetensors",
+    ]
+    manifest = read_explainer_manifest(out)
+    assert manifest.explainer.state == "trained"
+    assert manifest.explainer.start == "fit"
+    assert manifest.provenance.seed == 3
+    assert manifest.training["steps"] == 4
+    assert manifest.training["preset"] == "resnet50"
+    overrides = {"input_size": (64, 64), "resize": 72}
+    classifier = load_backbone(f"{tiny_file}:build", preprocessing=overrides)
+    auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_size=64, seed=3)
+    explainer = load_explainer(out, manifest, classifier, auxiliary)
+    assert explainer.branches[0].norm.weight.abs().max() > 0
+    captured = capsys.readouterr()
+    for line in ("First step: loss", "Last step:  loss"):
+        assert line in captured.out
+    assert "step 4 of 4: loss" in captured.err
+    assert "RANDOM" in captured.err
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "photos"}  # no lightning_logs
+
+
+def test_quiet_leaves_only_results_and_warnings(train, photo_folder, tiny_file, tmp_path, capsys):
+    words = ["-q", "train", photo_folder, "--backbone", f"{tiny_file}:build", *AUXILIARY, *SIZES]
+    assert run([str(word) for word in (*words, "--max-steps", 1, "-o", tmp_path / "out")]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 3
+    assert all(line.startswith("Warning:") for line in captured.err.splitlines())
+
+
+def test_a_shared_set_of_classes_starts_as_the_activation_map(
+    train, photo_folder, tmp_path, capsys
+):
+    assert train(photo_folder, "--max-steps", "1", factory="thousand") == 0
+    assert json.loads((tmp_path / "out/explainer.json").read_text())["explainer"]["start"] == (
+        "activation-map"
+    )
+    assert "--class-names imagenet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("preset", ["vgg16", "resnet50", "vit_b_16"])
+def test_every_preset_trains(train, photo_folder, tmp_path, preset):
+    assert train(photo_folder, "--preset", preset, "--max-steps", "1", "--start", "random") == 0
+    assert read_explainer_manifest(tmp_path / "out").training["preset"] == preset
+
+
+def test_a_file_that_is_no_photo_is_named_and_skipped(train, photo_folder, capsys):
+    (photo_folder / "notes.txt").write_text("not looked at")
+    (photo_folder / "broken.png").write_text("no photo")
+    assert train(photo_folder, "--max-steps", "1") == 0
+    error = capsys.readouterr().err
+    assert "1 of 4 photos were skipped" in error
+    assert "broken.png" in error
+    assert "notes.txt" not in error
+
+
+def test_one_photo_trains(train, photo_folder, tmp_path):
+    assert train(photo_folder / "b.jpg") == 0
+    assert read_explainer_manifest(tmp_path / "out").explainer.start == "random"
+
+
+def test_the_old_artifact_stays_until_the_new_one_is_whole(train, photo_folder, tmp_path):
+    assert train(photo_folder, "--max-steps", "1", "--start", "random") == 0
+    before = (tmp_path / "out" / "explainer.json").read_text()
+    assert train(photo_folder, "--learning-rate", "1e38", "--epochs", "30") == 1
+    assert (tmp_path / "out" / "explainer.json").read_text() == before
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--learning-rate", "0"), "--learning-rate must be a positive number"),
+        (("--learning-rate", "nan"), "--learning-rate must be a positive number"),
+        (("--batch-size", "0"), "--batch-size must be at least 1"),
+        (("--epochs", "0"), "--epochs must be at least 1"),
+        (("--mean", "0.5"), "--mean takes three numbers"),
+        (("--preset", "resnet18"), "resnet18"),
+        (("--precision", "int8"), "int8"),
+        (("--start", "activation-map"), "--start fit"),
+        (("no/such/folder",), "no/such/folder does not exist"),
+    ],
+)
+def test_bad_usage_is_exit_2_and_writes_nothing(
+    train, photo_folder, tmp_path, capsys, options, says
+):
+    assert train(photo_folder, *options) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_photos_that_are_none_are_exit_2(train, tmp_path, capsys):
+    folder = tmp_path / "none"
+    folder.mkdir()
+    assert train(folder) == 2
+    assert "No photo found" in capsys.readouterr().err
+    (folder / "a.png").write_text("no photo")
+    (folder / "b.png").write_text("no photo")
+    assert train(folder) == 2
+    assert "a.png" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_written_is_found_before_anything_is_loaded(
+    train, photo_folder, tmp_path, capsys
+):
+    (tmp_path / "out").write_text("a file")
+    assert train(photo_folder, factory="no_such_factory") == 2
+    assert "Cannot write" in capsys.readouterr().err
+    assert (tmp_path / "out").read_text() == "a file"
+
+
+def test_an_interrupt_is_exit_130_and_leaves_no_artifact(
+    train, photo_folder, tmp_path, monkeypatch
+):
+    from trainer.module import ExplainerModule
+
+    compute, calls = ExplainerModule.compute_loss, []
+
+    def interrupted(self, images):
+        calls.append(images)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return compute(self, images)
+
+    monkeypatch.setattr(ExplainerModule, "compute_loss", interrupted)
+    assert train(photo_folder, "--epochs", "50", "--start", "random") == 130
+    assert len(calls) == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"photos"}
+
+
+def test_without_lightning_the_extra_is_named(train, photo_folder, monkeypatch, capsys):
+    for name in list(sys.modules):
+        if name.startswith(("lightning", "trainer.")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
+    assert train(photo_folder) == 3
+    assert 'pip install "ptame-deploy[train]"' in capsys.readouterr().err
+
+
+def test_the_trained_explainer_differs_by_seed_alone(train, photo_folder, tmp_path):
+    def weights(seed):
+        options = ("--max-steps", "2", "--batch-size", "2", "--start", "random")
+        assert train(photo_folder, *options, "--seed", seed) == 0
+        return read_explainer_manifest(tmp_path / "out").explainer.weights_sha256
+
+    assert weights(0) == weights(0) != weights(1)
+
+
+def test_photos_of_every_kind_are_taken(train, tmp_path):
+    folder = tmp_path / "kinds"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (70, 80), dtype=np.uint8)
+    grey = Image.fromarray(pixels)
+    grey.save(folder / "grey.png")
+    grey.convert("RGBA").save(folder / "alpha.png")
+    grey.convert("CMYK").save(folder / "cmyk.jpg")
+    grey.convert("P").save(folder / "palette.gif")
+    assert train(folder, "--max-steps", "1") == 0
+    assert read_explainer_manifest(tmp_path / "out").training["skipped_photos"] == 0

@@ -1,0 +1,183 @@
+"""One training step: mask what the explainer leaves out, ask the classifier again."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ptame_deploy.auxiliaries import Auxiliary
+from ptame_deploy.backbones import Backbone
+from ptame_deploy.errors import CheckFailedError, MissingRequirementError
+from ptame_deploy.explainer import ExplainerNet
+from ptame_deploy.vision import import_torchvision
+from trainer.data import Batch
+from trainer.losses import LossTerms, loss_terms
+from trainer.masking import apply_mask, normalise
+from trainer.presets import LossWeights
+
+import_torchvision()  # Lightning may import it too, and must find it whole
+try:
+    from lightning.pytorch import LightningModule
+except ImportError as error:
+    _message = f'Training needs Lightning ({error}). Install it: pip install "ptame-deploy[train]"'
+    raise MissingRequirementError(_message) from error
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """AdamW (amsgrad) whose learning rate follows one cycle over all steps.
+
+    Attributes:
+        learning_rate: the cycle's peak.
+        weight_decay: AdamW's, on every trained parameter.
+        total_steps: length of the cycle.
+    """
+
+    learning_rate: float
+    weight_decay: float
+    total_steps: int
+
+    def record(self) -> dict[str, Any]:
+        """Describe the optimiser for a manifest."""
+        return {"name": "AdamW", "amsgrad": True, "schedule": "OneCycle", **asdict(self)}
+
+
+class ExplainerModule(LightningModule):
+    """Trains an explainer; classifier and auxiliary stay as they are.
+
+    Attributes:
+        classifier: frozen; normalised images (B, 3, H, W) to logits.
+        auxiliary: frozen.
+        explainer: what is trained.
+        min_batch: images that a step needs at least.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        auxiliary: Auxiliary,
+        explainer: ExplainerNet,
+        weights: LossWeights,
+        optimiser: OptimiserSettings,
+    ) -> None:
+        """Put the parts together."""
+        super().__init__()
+        self.classifier: nn.Module = backbone.module.requires_grad_(requires_grad=False)
+        self.auxiliary: Auxiliary = auxiliary.requires_grad_(requires_grad=False)
+        self.explainer: ExplainerNet = explainer
+        self.weights = weights
+        self.optimiser = optimiser
+        preprocessing = backbone.preprocessing
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1))
+        self.min_batch = _min_batch(auxiliary)
+        self.train()
+
+    def train(self, mode: bool = True) -> "ExplainerModule":  # noqa: FBT001, FBT002
+        """Switch the explainer alone; the frozen networks stay in eval mode."""
+        super().train(mode)
+        self._freeze()
+        return self
+
+    def predicted_classes(self, images: Tensor) -> Tensor:
+        """Ask the classifier for its answer: what is explained, in place of a label.
+
+        Args:
+            images: (B, 3, H, W) RGB in [0, 1].
+
+        Returns:
+            (B,) int64.
+        """
+        with torch.no_grad():
+            logits: Tensor = self.classifier(normalise(images, self.mean, self.std))
+            return logits.argmax(dim=1)
+
+    def masks(self, images: Tensor, target: Tensor) -> Tensor:
+        """Compute the masks of all the batch's classes for each of its images.
+
+        Only these classes' maps are ever computed (the exact fast form).
+
+        Args:
+            images: (B, 3, H, W) RGB in [0, 1].
+            target: (B,) int64.
+
+        Returns:
+            (B, B, h, w) in [0, 1], float32; [i, j] is image i's map of class ``target[j]``.
+        """
+        with torch.no_grad():
+            features = self.auxiliary(images)
+        asked = target.expand(len(images), -1)
+        # The sigmoid and the loss are never computed in half precision.
+        return self.explainer.class_maps(features, asked).float().sigmoid()
+
+    def compute_loss(self, images: Tensor) -> LossTerms:
+        """Run a training step's forward pass.
+
+        Args:
+            images: (B, 3, H, W) RGB in [0, 1].
+        """
+        self._freeze()
+        target = self.predicted_classes(images)
+        masks = self.masks(images, target)
+        own = masks.diagonal().permute(2, 0, 1).unsqueeze(1)  # (B, 1, h, w), each image's own class
+        logits = self.classifier(normalise(apply_mask(images, own), self.mean, self.std))
+        return loss_terms(logits, target, masks, self.weights)
+
+    def training_step(self, batch: Batch) -> dict[str, Any] | None:
+        """Compute the loss of a batch and log its terms.
+
+        Returns:
+            ``loss`` with its graph and ``terms`` as numbers, or None where too few of the batch's
+            photos could be read.
+
+        Raises:
+            CheckFailedError: the loss is not finite.
+        """
+        images = batch.images
+        if len(images) < self.min_batch:
+            return None
+        terms = self.compute_loss(images)
+        values = terms.as_floats()
+        if not torch.isfinite(terms.total):
+            listed = ", ".join(f"{name} {value:g}" for name, value in values.items())
+            message = (
+                f"The loss is not finite at step {self.global_step + 1} ({listed}): training "
+                "stopped, nothing was written. Try a smaller --learning-rate or --precision fp32."
+            )
+            raise CheckFailedError(message)
+        self.log_dict({f"train/{name}": value for name, value in values.items()})
+        return {"loss": terms.total, "terms": values}
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW over the explainer, and the cycle of its learning rate, step by step."""
+        settings = self.optimiser
+        optimiser = torch.optim.AdamW(
+            self.explainer.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            amsgrad=True,
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, max_lr=settings.learning_rate, total_steps=settings.total_steps
+        )
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def _freeze(self) -> None:
+        # Before every step too: whoever holds the classifier can call train() on it.
+        self.classifier.eval()
+        self.auxiliary.eval()
+
+
+def _min_batch(auxiliary: Auxiliary) -> int:
+    """Return 2 where a tap is a single value a channel: one image has no statistics then."""
+    size = auxiliary.input_size
+    with torch.no_grad():
+        taps = auxiliary(torch.zeros(1, 3, size, size, device=auxiliary.mean.device))
+    return 1 if all(tap[0, 0].numel() > 1 for tap in taps) else 2

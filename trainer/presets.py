@@ -1,0 +1,84 @@
+"""The paper's settings for three classifiers: loss weights, exponents and weight decay."""
+
+import math
+from dataclasses import dataclass
+
+from ptame_deploy.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights and constants of the loss (see `trainer.losses`)."""
+
+    cross_entropy: float
+    area: float
+    variation: float
+    area_power: float  # exponent p; under 1 it prefers masks that are 0 or 1 to grey ones
+    border_weight: float  # b: how much a border value counts against a difference of neighbours
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be minimised.
+
+        Raises:
+            InvalidInputError: a weight is negative or not finite, all are 0, or p is not positive.
+        """
+        weights = (self.cross_entropy, self.area, self.variation)
+        values = (*weights, self.area_power, self.border_weight)
+        if not all(math.isfinite(value) and value >= 0 for value in values):
+            message = f"Loss weights must be finite and not negative, got {self}."
+            raise InvalidInputError(message)
+        if not any(weights):
+            message = (
+                "At least one of the weights of cross-entropy, area and variation must be positive."
+            )
+            raise InvalidInputError(message)
+        if self.area_power == 0:
+            message = "The area term's exponent must be positive: with 0 the term is constant."
+            raise InvalidInputError(message)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Everything that the paper tunes for one classifier."""
+
+    name: str
+    loss: LossWeights
+    weight_decay: float
+
+    def __post_init__(self) -> None:
+        """Refuse a weight decay that cannot be used.
+
+        Raises:
+            InvalidInputError: it is negative or not finite.
+        """
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            message = f"Weight decay must be finite and not negative, got {self.weight_decay}."
+            raise InvalidInputError(message)
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset("vgg16", LossWeights(0.07278, 0.977712, 1e-4, 0.3, 0.3), weight_decay=0.13324),
+        Preset("resnet50", LossWeights(0.161429, 0.838571, 0.0, 0.3, 0.3), weight_decay=2.4267e-4),
+        Preset("vit_b_16", LossWeights(0.131292, 0.838571, 0.0, 0.5, 0.0), weight_decay=1.3309e-4),
+    )
+}
+DEFAULT_PRESET = "resnet50"
+
+
+def preset_for(backbone: str, asked: str | None = None) -> Preset:
+    """Choose a preset.
+
+    Args:
+        backbone: the classifier's name; its own preset is taken where it has one.
+        asked: the name that the user gave, or None.
+
+    Raises:
+        InvalidInputError: no preset has the name that was asked for.
+    """
+    name = asked or (backbone if backbone in PRESETS else DEFAULT_PRESET)
+    if name not in PRESETS:
+        message = f"No preset is called {name!r}. There are: {', '.join(PRESETS)}."
+        raise InvalidInputError(message)
+    return PRESETS[name]
