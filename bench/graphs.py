@@ -115,6 +115,10 @@ def extract_classifier(fused: Path, path: Path) -> None:
     external = any(
         weight.data_location == onnx.TensorProto.EXTERNAL for weight in model.graph.initializer
     )
+    for node in model.graph.node:
+        # The exporter may ask either input for the batch size, even where only logits need it.
+        if node.op_type == "Shape" and node.input[0] == "class_index":
+            node.input[0] = "image"
     classifier = Extractor(model).extract_model(["image"], ["logits"])
     if external:
         onnx.load_external_data_for_model(classifier, str(fused.parent))

@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from engines.explainer import Explainer, Explanation
 from ptame_deploy.artifacts import Provenance
 from ptame_deploy.colormaps import ColorMap
+from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.photos import UnreadablePhotoError, open_photo, printable
 from ptame_deploy.rendering import Panel, crop_seen, render
 from ptame_deploy.storage import atomic_file, write_text
@@ -85,41 +87,48 @@ def explain_folder(
     names = _output_names(photos)
     for start in range(0, len(photos), explainer.batch_size):
         batch = photos[start : start + explainer.batch_size]
-        opened: list[tuple[Path, Image.Image]] = []
-        prepared = []
+        paths, seen, prepared = [], [], []
         for path in batch:
             try:
-                photo = open_photo(path)
+                pixels, crop = _open(explainer, path)
             except UnreadablePhotoError as error:
                 summary.skipped.append(str(error))
                 continue
-            prepared.append(explainer.prepare(photo))
-            # What is drawn is small; the full photo need not wait for its batch.
-            opened.append((path, crop_seen(photo, explainer.manifest.preprocessing)))
-        if opened:
-            asked = explainer.classes_for(class_index, len(opened))
+            paths.append(path)
+            seen.append(crop)
+            prepared.append(pixels)
+        if paths:
+            asked = explainer.classes_for(class_index, len(paths))
             explanation = explainer.explain_prepared(np.stack(prepared), asked)
-            for position, (path, seen) in enumerate(opened):
-                name = names[path]
-                _draw(
-                    explainer,
-                    explanation,
-                    position,
-                    seen,
-                    directory / f"{name}.png",
-                    colormap,
-                    opacity,
+            for position, path in enumerate(paths):
+                stem = directory / names[path]
+                picture = render(
+                    seen[position],
+                    _panels(explanation, position),
+                    cautions=explainer.manifest.cautions,
+                    colormap=colormap,
+                    opacity=opacity,
                 )
+                with atomic_file(stem.with_name(f"{stem.name}.png")) as temporary:
+                    picture.save(temporary, format="PNG", optimize=True)
                 if save_maps:
-                    with (
-                        atomic_file(directory / f"{name}.npy") as temporary,
-                        temporary.open("wb") as file,
-                    ):
-                        np.save(file, explanation.saliency[position])
-                summary.rows += _rows(explanation, position, path, name, saved=save_maps)
+                    with atomic_file(stem.with_name(f"{stem.name}.npy")) as temporary:
+                        np.save(temporary, explanation.saliency[position])
+                summary.rows += _rows(explanation, position, path, stem.name, saved=save_maps)
         advance(len(batch))
     _write_tables(explainer, summary, directory)
     return summary
+
+
+def _open(explainer: Explainer, path: Path) -> tuple[NDArray[np.uint8], Image.Image]:
+    """Decode a photo; keep what the classifier needs and what is drawn, not the whole photo."""
+    photo = open_photo(path)
+    try:
+        prepared = explainer.prepare(photo)
+    except InvalidInputError as error:
+        message = f"{printable(path)}: {error}"
+        raise UnreadablePhotoError(message) from error
+    return prepared, crop_seen(photo, explainer.manifest.preprocessing)
 
 
 def _output_names(photos: Sequence[Path]) -> dict[Path, str]:
@@ -135,26 +144,14 @@ def _output_names(photos: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
-def _draw(
-    explainer: Explainer,
-    explanation: Explanation,
-    position: int,
-    seen: Image.Image,
-    path: Path,
-    colormap: ColorMap,
-    opacity: float,
-) -> None:
-    panels = [
+def _panels(explanation: Explanation, position: int) -> list[Panel]:
+    return [
         Panel(
             f"{explanation.label(position, rank)}  {explanation.probability[position, rank]:.1%}",
             saliency,
         )
         for rank, saliency in enumerate(explanation.saliency[position])
     ]
-    cautions = explainer.manifest.cautions
-    picture = render(seen, panels, cautions=cautions, colormap=colormap, opacity=opacity)
-    with atomic_file(path) as temporary:
-        picture.save(temporary, format="PNG", optimize=True)
 
 
 def _rows(

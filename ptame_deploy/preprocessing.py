@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ptame_deploy.errors import InvalidInputError
+
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Size = Annotated[int, Field(ge=1, le=16_384)]
 
+MAX_RESIZED_PIXELS = 100_000_000
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -41,13 +44,19 @@ class Preprocessing(BaseModel):
         return self
 
     def resized_size(self, width: int, height: int) -> tuple[int, int]:
-        """Return the (width, height) that a photo of this size is resized to before the crop."""
+        """Return the (width, height) that a photo of this size is resized to before the crop.
+
+        Raises:
+            InvalidInputError: so long and narrow that the resized photo would fill the memory.
+        """
         if self.squash:
             return self.resize, self.resize
-        # As torchvision does: the longer side is truncated, and never under the crop.
-        if width <= height:
-            return self.resize, max(int(self.resize * height / width), self.resize)
-        return max(int(self.resize * width / height), self.resize), self.resize
+        # The longer side is truncated, as torchvision does.
+        longer = int(self.resize * max(width, height) / min(width, height))
+        if longer * self.resize > MAX_RESIZED_PIXELS:
+            message = f"a photo of {width}x{height} is too long and narrow to be resized"
+            raise InvalidInputError(message)
+        return (self.resize, longer) if width <= height else (longer, self.resize)
 
     def crop_box(self, width: int, height: int) -> tuple[float, float, float, float]:
         """Return the part of the photo that the classifier sees.

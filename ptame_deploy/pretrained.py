@@ -90,6 +90,10 @@ def build_torchvision(name: str, *, pretrained: bool) -> tuple[nn.Module, str]:
     with _downloading(name):
         state = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True)
     load_state(module, state, name)
+    if hasattr(module, "transform_input"):
+        # Inception's and GoogLeNet's published weights expect another normalisation; torchvision's
+        # own builders switch this on together with the weights.
+        module.transform_input = True
     return module, f"torchvision {chosen}"
 
 

@@ -38,6 +38,23 @@ def writable(target: Path) -> Iterator[None]:
         raise
 
 
+def check_writable(directory: Path) -> None:
+    """Find out before minutes of work whether a folder can be written; it is not made.
+
+    Raises:
+        InvalidInputError: it cannot.
+        MissingRequirementError: the disk is full.
+    """
+    with writable(directory):
+        nearest = directory
+        while not nearest.exists() and nearest != nearest.parent:
+            nearest = nearest.parent
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(nearest))
+        with tempfile.TemporaryDirectory(prefix=".ptame-", dir=nearest):
+            pass
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; it takes the name once complete.

@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ptame_deploy.photos import MAX_PIXELS, UnreadablePhotoError, open_photo, printable
+from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.photos import UnreadablePhotoError, open_photo, printable
 from ptame_deploy.preprocessing import Preprocessing, to_float
 from ptame_deploy.vision import import_torchvision
 
@@ -66,10 +67,11 @@ class PhotoBatches(Dataset[Batch]):
     def _read(self, key: Key) -> np.ndarray:
         path = self.photos[key.photo]
         photo = open_photo(path)
-        width, height = self.preprocessing.resized_size(*photo.size)
-        if width * height > MAX_PIXELS:  # a strip of one pixel's width, resized by its shorter side
-            message = f"{printable(path)}: too long and narrow to be resized ({width}x{height})"
-            raise UnreadablePhotoError(message)
+        try:
+            self.preprocessing.resized_size(*photo.size)  # refuses strips of one pixel's width
+        except InvalidInputError as error:
+            message = f"{printable(path)}: {error}"
+            raise UnreadablePhotoError(message) from error
         if self.transform is None:
             return self.preprocessing.apply(photo)
         # torchvision draws from torch's global state: each photo gets a state of its own.

@@ -63,6 +63,7 @@ class Recorder(Callback):
         batch: Batch,
         batch_idx: int,  # noqa: ARG002
     ) -> None:
+        """Keep the step's loss terms, and the names of photos that it could not read."""
         self.skipped.update(dict.fromkeys(batch.skipped))
         if not outputs:  # too few of the batch's photos could be read
             return
@@ -77,6 +78,7 @@ class Recorder(Callback):
         pl_module: LightningModule,  # noqa: ARG002
         exception: BaseException,
     ) -> None:
+        """Notice an interrupt, which Lightning does not pass on."""
         self.interrupted = isinstance(exception, KeyboardInterrupt)
 
     def check(self) -> None:

@@ -64,7 +64,10 @@ def _global_options(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command line and return its exit code; errors are printed, not raised."""
+    """Run a command line and return its exit code; errors are printed, not raised.
+
+    With ``--debug`` they are raised.
+    """
     console.settings.debug = "--debug" in arguments
     try:
         code = int(app(args=list(arguments), prog_name="ptame", standalone_mode=False) or 0)
@@ -73,33 +76,33 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except PtameError as error:
-        if console.settings.debug:
-            raise
-        console.error(str(error))
-        return error.exit_code
-    except ModuleNotFoundError as error:
-        # A machine that only runs graphs was installed without what export and train need.
-        if console.settings.debug:
-            raise
-        console.error(f"This needs the package {error.name}. Install it: pip install {error.name}")
-        return MissingRequirementError.exit_code
-    except MemoryError as error:
-        if console.settings.debug:
-            raise
-        console.error(f"Out of memory ({error}). Try a smaller batch.")
-        return MissingRequirementError.exit_code
     except Exception as error:
         if console.settings.debug:
             raise
-        console.error(
-            f"A bug in ptame: {type(error).__name__}: {error}\n"
-            "Please report it with what `ptame --debug ...` prints."
-        )
-        return BUG
+        message, code = _explained(error)
+        console.error(message)
+        return code
     if code == INTERRUPTED:  # typer turns Ctrl-C into this code
         console.error("Interrupted.")
     return code
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """Return what to tell the user about an error, and the exit code."""
+    if isinstance(error, PtameError):
+        return str(error), error.exit_code
+    if isinstance(error, ModuleNotFoundError):
+        # A machine that only runs graphs was installed without what export and train need.
+        message = f"This needs the package {error.name}. Install it: pip install {error.name}"
+        return message, MissingRequirementError.exit_code
+    if isinstance(error, MemoryError):
+        message = f"Out of memory ({error}). Try a smaller batch."
+        return message, MissingRequirementError.exit_code
+    message = (
+        f"A bug in ptame: {type(error).__name__}: {error}\n"
+        "Please report it with what `ptame --debug ...` prints."
+    )
+    return message, BUG
 
 
 def main() -> None:

@@ -81,7 +81,9 @@ def progress(description: str, total: int | None) -> Iterator["Progress"]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    bar = Progress(*columns, console=_console(stderr=True), disable=settings.quiet, transient=True)
+    console = _console(stderr=True)
+    hidden = settings.quiet or not console.is_terminal
+    bar = Progress(*columns, console=console, disable=hidden, transient=True)
     with bar:
         bar.add_task(description, total=total)
         yield bar

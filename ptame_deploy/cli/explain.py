@@ -52,7 +52,9 @@ def explain(
     from engines.explain_folder import explain_folder
     from engines.explainer import Explainer
     from ptame_deploy.photos import find_photos
+    from ptame_deploy.storage import check_writable
 
+    check_writable(output)
     explainer = Explainer.load(model, threads=threads, batch_size=batch_size)
     asked = _asked_classes(explainer, classes)
     found = find_photos(photos)

@@ -73,7 +73,9 @@ def export(
     from ptame_deploy.errors import InvalidInputError
     from ptame_deploy.onnx_export import GraphOptions
     from ptame_deploy.onnx_export import export as export_artifact
+    from ptame_deploy.storage import check_writable
 
+    check_writable(output)
     takes_classes = classes is ClassesKind.input
     if takes_classes and top_k != 1:
         message = "--top-k and --classes input exclude each other: the caller chooses the classes."

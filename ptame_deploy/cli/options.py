@@ -145,13 +145,18 @@ def load_parts(
             f"{loaded.name}: the explainer starts at random and its maps mean nothing before it "
             "is trained (ptame train)."
         )
-    elif backbone.class_names is None:
+    warn_of_assumed_classes(backbone, loaded)
+    record = record_explainer(net, loaded, state="initialised", start=start)
+    return Parts(backbone, loaded, net, record)
+
+
+def warn_of_assumed_classes(backbone: "Backbone", auxiliary: "Auxiliary") -> None:
+    """Say so where classes without names are taken to be the auxiliary's by their number."""
+    if backbone.class_names is None and backbone.num_classes == len(auxiliary.class_names or ()):
         console.warn(
             f"{backbone.name} names no classes; its {backbone.num_classes} are taken to be "
             "ImageNet's in the usual order. Say so with --class-names imagenet, or give the names."
         )
-    record = record_explainer(net, loaded, state="initialised", start=start)
-    return Parts(backbone, loaded, net, record)
 
 
 def _three_numbers(option: str, text: str) -> tuple[float, ...]:

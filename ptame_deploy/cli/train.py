@@ -92,6 +92,7 @@ def train(
     cannot be decoded is named and skipped.
     """
     from ptame_deploy.photos import find_photos
+    from ptame_deploy.storage import check_writable
     from trainer.fit import FitSettings
     from trainer.presets import preset_for
 
@@ -147,34 +148,12 @@ def describe(terms: dict[str, float]) -> str:
     )
 
 
-def check_writable(directory: Path) -> None:
-    """Find out before minutes of work whether a folder can be written; it is not made.
-
-    Raises:
-        InvalidInputError: it cannot.
-        MissingRequirementError: the disk is full.
-    """
-    import errno
-    import os
-    import tempfile
-
-    from ptame_deploy.storage import writable
-
-    with writable(directory):
-        nearest = directory
-        while not nearest.exists() and nearest != nearest.parent:
-            nearest = nearest.parent
-        if not nearest.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(nearest))
-        with tempfile.TemporaryDirectory(prefix=".ptame-", dir=nearest):
-            pass
-
-
 def _fit(
     classifier: "Backbone", auxiliary: "Auxiliary", photos: list[Path], settings: "FitSettings"
 ) -> "FitResult":
     """Train with a live line of the loss terms."""
-    from trainer.fit import StepReport, fit
+    from trainer.fit import fit
+    from trainer.loop import StepReport
 
     with console.progress("Training", total=None) as bar:
         task = bar.task_ids[0]
@@ -198,13 +177,7 @@ def _warn_of_weights(classifier: "Backbone", auxiliary: "Auxiliary") -> None:
         console.warn("classifier weights are RANDOM: what is trained explains nothing.")
     if auxiliary.weights.random:
         console.warn("auxiliary weights are RANDOM: its features say little, train with real ones.")
-    if classifier.class_names is None and classifier.num_classes == len(
-        auxiliary.class_names or ()
-    ):
-        console.warn(
-            f"{classifier.name} names no classes; its {classifier.num_classes} are taken to be "
-            "the auxiliary's in the same order. Say so with --class-names imagenet, or name them."
-        )
+    options.warn_of_assumed_classes(classifier, auxiliary)
 
 
 def _default_workers() -> int:

@@ -59,15 +59,17 @@ def test_bad_files_are_named_and_the_rest_is_done(tiny_artifact, photo_folder, t
     (photo_folder / "text.jpg").write_text("no photo")
     cut = (photo_folder / "c.png").read_bytes()
     (photo_folder / "cut.png").write_bytes(cut[: len(cut) // 2])
+    Image.new("L", (1, 2_000_000)).save(photo_folder / "strip.png")
     out = tmp_path / "out"
     assert run(["explain", str(tiny_artifact), str(photo_folder), "-o", str(out)]) == 2
     said = capsys.readouterr()
-    assert "Explained 3 of 5 photos" in said.out
-    assert "2 of 5 files were skipped" in said.err
+    assert "Explained 3 of 6 photos" in said.out
+    assert "3 of 6 files were skipped" in said.err
+    assert "strip.png: a photo of 1x2000000 is too long and narrow" in said.err
     assert "text.jpg: not an image" in said.err
     assert "cut.png: cannot be decoded" in said.err
     assert len(table(out)) == 6
-    assert len(json.loads((out / "results.json").read_text())["skipped"]) == 2
+    assert len(json.loads((out / "results.json").read_text())["skipped"]) == 3
     assert not (out / "text.png").exists()
 
 

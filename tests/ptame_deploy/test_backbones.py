@@ -115,7 +115,7 @@ def test_weights_that_do_not_fit_are_named(tiny_file, tmp_path):
     state = load_backbone(f"{tiny_file}:build").module.state_dict()
     state["extra"] = state.pop("8.weight")
     save_file(state, tmp_path / "w.safetensors")
-    with pytest.raises(InvalidInputError, match="missing 8.weight; unexpected extra"):
+    with pytest.raises(InvalidInputError, match=r"missing 8\.weight; unexpected extra"):
         load_backbone(f"{tiny_file}:build", weights=str(tmp_path / "w.safetensors"))
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.preprocessing import Preprocessing, to_float
 from ptame_deploy.vision import import_torchvision
 
@@ -47,6 +48,11 @@ def test_squash_ignores_the_shape():
     assert pixels[:, :20].min() == 255
     assert pixels[:, 30:].max() == 0
     assert ours.crop_box(400, 100) == (0, 0, 400, 100)
+
+
+def test_a_photo_of_one_pixels_width_does_not_fill_the_memory():
+    with pytest.raises(InvalidInputError, match="1x5000000 is too long and narrow"):
+        Preprocessing().apply(Image.new("RGB", (1, 5_000_000)))
 
 
 def test_crop_box_is_where_the_crop_comes_from():

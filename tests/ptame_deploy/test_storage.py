@@ -22,12 +22,17 @@ def test_a_file_appears_whole(tmp_path):
     assert (tmp_path / "sub" / "a.txt").stat().st_mode & 0o777 == 0o666 & ~mask
 
 
+def half_written(path, failure):
+    with atomic_file(path) as temporary:
+        temporary.write_text("half")
+        raise failure
+
+
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, failure):
     write_text(tmp_path / "a.txt", "old")
-    with pytest.raises(failure), atomic_file(tmp_path / "a.txt") as temporary:
-        temporary.write_text("half")
-        raise failure
+    with pytest.raises(failure):
+        half_written(tmp_path / "a.txt", failure)
     assert (tmp_path / "a.txt").read_text() == "old"
     assert listing(tmp_path) == ["a.txt"]
 

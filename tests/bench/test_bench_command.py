@@ -1,0 +1,164 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from bench.figures import fast_form_figures, figure_line, memory_figures, time_figures
+from bench.results import SpeedReport
+from ptame_deploy.cli import run
+
+pytestmark = pytest.mark.integration
+
+QUICK = ("--seconds", "0.05", "--iterations", "2", "--rise-masks", "20")
+
+
+@pytest.fixture(scope="module")
+def backbone_report(tiny_file, tmp_path_factory):
+    """The bench of a classifier from its source, as in its JSON."""
+    path = tmp_path_factory.mktemp("bench") / "deep" / "bench.json"
+    arguments = ["bench", "--backbone", f"{tiny_file}:build", "--input-size", "64", *QUICK]
+    arguments += ["--auxiliary", "resnet18", "--auxiliary-weights", "random"]
+    arguments += ["--auxiliary-size", "64", "--mode", "latency", "--batch", "1,8"]
+    assert run([*arguments, "--json", str(path)]) == 0
+    return SpeedReport.model_validate_json(path.read_text())
+
+
+def test_from_source_every_row_is_measured(backbone_report):
+    report = backbone_report
+    assert [c.name for c in report.contenders] == [
+        "classifier alone", "fused graph", "all-class form",
+    ]  # fmt: skip
+    for contender in report.contenders:
+        assert contender.status == "measured"
+        assert contender.gmacs_per_image > 0
+        for reading in contender.readings:
+            latency = reading.latency
+            assert latency.runs >= 2
+            assert 0 < latency.min_ms <= latency.p50_ms <= latency.p90_ms <= latency.p99_ms
+            assert reading.throughput is None
+            assert reading.memory.peak_mb > 0
+    assert report.rise.masks == 20
+    assert report.rise.total_s > 0
+    assert {(c.name, c.batch) for c in report.comparisons} == {
+        ("fused/alone", 1), ("fused/alone", 8), ("all-class/fused", 1), ("all-class/fused", 8),
+        ("RISE/fused", 1),
+    }  # fmt: skip
+    found = report.comparison("fused/alone", 8)
+    assert found.macs > 1
+    assert found.time_over_macs == pytest.approx(found.time.value / found.macs)
+
+
+def test_the_fast_form_gives_the_all_class_forms_maps(backbone_report):
+    assert backbone_report.maps.equal
+    assert backbone_report.maps.max_abs_difference <= 1e-5
+    assert backbone_report.maps.images == 8
+
+
+def test_the_json_says_where_and_how(backbone_report):
+    report = backbone_report
+    assert report.schema_version == 1
+    assert report.device.cores >= 1
+    assert report.device.cpu
+    assert "onnxruntime" in report.provenance.versions
+    assert report.runtime.startswith("ONNX Runtime")
+    assert report.transfers.startswith("none")
+    assert report.settings.batches == [1, 8]
+    assert report.settings.iterations == 2
+    assert any("RANDOM" in caution for caution in report.subject.cautions)
+
+
+def test_figures_are_held_to_their_limits(backbone_report):
+    figures = [
+        *time_figures(backbone_report),
+        *memory_figures(backbone_report),
+        *fast_form_figures(backbone_report),
+    ]
+    assert len(figures) == 6
+    for figure in figures:
+        assert figure.passed == (
+            figure.value >= figure.limit if figure.at_least else figure.value <= figure.limit
+        )
+        assert figure_line(figure).startswith("PASS" if figure.passed else "FAIL")
+
+
+def test_an_artifact_is_measured_but_for_the_all_class_form(tiny_artifact, tmp_path, capsys):
+    path = tmp_path / "bench.json"
+    arguments = ["bench", str(tiny_artifact), *QUICK, "--batch", "2", "--json", str(path)]
+    assert run(arguments) == 0
+    said = capsys.readouterr()
+    for text in ("classifier alone", "fused graph", "RISE, 20 masks", "--backbone", "transfers"):
+        assert text in said.out
+    assert "fused/alone, batch 2" in said.out
+    assert "RANDOM" in said.err
+    document = json.loads(path.read_text())
+    rows = {row["name"]: row for row in document["contenders"]}
+    assert rows["all-class form"]["status"] == "skipped"
+    assert "--backbone" in rows["all-class form"]["reason"]
+    (reading,) = rows["fused graph"]["readings"]
+    assert reading["throughput"]["images_per_s"] > 0
+    assert reading["throughput"]["streams"] == 2
+    report = SpeedReport.model_validate(document)
+    missed = fast_form_figures(report)
+    assert not any(figure.passed for figure in missed)  # what was not measured did not hold
+    assert memory_figures(report)[0].value is None
+
+
+def test_a_graph_that_takes_bytes_and_classes(tiny_classes_artifact, tmp_path):
+    path = tmp_path / "bench.json"
+    arguments = ["bench", str(tiny_classes_artifact), *QUICK, "--mode", "throughput", "--batch=2"]
+    assert run([*arguments, "--no-memory", "--json", str(path)]) == 0
+    report = SpeedReport.model_validate_json(path.read_text())
+    assert report.rise.status == "measured"
+    reading = report.reading("fused graph", 2)
+    assert reading.latency is None
+    assert reading.memory is None
+    assert "not asked for" in reading.reason
+
+
+def test_rise_may_be_left_out(tiny_artifact, capsys):
+    arguments = ["bench", str(tiny_artifact), *QUICK, "--batch", "1", "--no-memory"]
+    assert run([*arguments, "--mode", "latency", "--rise-masks", "0"]) == 0
+    assert "RISE not measured: not asked for" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ([], 2),
+        (["{artifact}", "--backbone", "resnet18"], 2),
+        (["{artifact}", "--auxiliary", "resnet18"], 2),
+        (["{artifact}", "--batch", "one"], 2),
+        (["{artifact}", "--batch", "0"], 2),
+        (["{artifact}", "--batch", "2,2"], 2),
+        (["{artifact}", "--seconds", "-1"], 2),
+        (["{artifact}", "--iterations", "0"], 2),
+        (["{artifact}", "--mode", "fast"], 2),
+        (["{artifact}/nowhere"], 2),
+        (["--backbone", "no_such_network"], 2),
+        (["{corrupt}"], 4),
+    ],
+)
+def test_what_cannot_be_benched(arguments, code, tiny_artifact, tmp_path, capsys):
+    corrupt = tmp_path / "corrupt"
+    corrupt.mkdir()
+    (corrupt / "model.json").write_bytes((tiny_artifact / "model.json").read_bytes())
+    (corrupt / "model.onnx").write_bytes((tiny_artifact / "model.onnx").read_bytes()[:-9])
+    filled = [a.format(artifact=tiny_artifact, corrupt=corrupt) for a in arguments]
+    assert run(["bench", *filled]) == code
+    said = capsys.readouterr()
+    assert said.err
+    assert "Traceback" not in said.err
+
+
+def test_an_artifact_is_benched_without_torch(tiny_artifact):
+    code = (
+        "import sys; sys.modules['torch'] = None; from ptame_deploy.cli import run; "
+        f"sys.exit(run(['--debug', 'bench', {str(tiny_artifact)!r}, '--batch', '1', '--seconds', '0.02', "
+        "'--iterations', '2', '--rise-masks', '4', '--no-memory']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "fused/alone" in done.stdout

@@ -1,0 +1,108 @@
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.results import (
+    Comparison,
+    Contender,
+    Device,
+    Latency,
+    Ratio,
+    Reading,
+    RiseReading,
+    Settings,
+    SpeedReport,
+    Subject,
+    SuiteReport,
+)
+from ptame_deploy.artifacts import Provenance
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("readme_table", ROOT / "scripts/readme_table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def suite():
+    latency = Latency(
+        runs=9, mean_ms=3, min_ms=1, p50_ms=2.5, p90_ms=3, p95_ms=4, p99_ms=5,
+        variation_percent=1, unstable=False, images_per_s=400,
+    )  # fmt: skip
+    ratio = Ratio(value=1.25, p25=1.2, p75=1.3, rounds=10)
+    report = SpeedReport(
+        provenance=Provenance.here(seed=0),
+        device=Device(cpu="A Processor", cores=2, system="Linux x86_64"),
+        runtime="ONNX Runtime 1 CPU",
+        transfers="none",
+        subject=Subject(
+            classifier="some/folder/net.py:build", auxiliary="resnet18", auxiliary_input_size=224,
+            input_size=(224, 224), classes=1000, explained_classes=1, precision="fp32",
+            graph_sha256="0" * 64, cautions=["auxiliary weights are RANDOM: maps mean nothing"],
+        ),
+        settings=Settings(
+            mode="latency", batches=[1], seconds=1, iterations=9, warmup_seconds=1,
+            warmup_runs=1, rounds=10, streams=2, threads=0, rise_masks=1000, seed=0,
+        ),
+        contenders=[
+            Contender(
+                name="fused graph", status="measured", gmacs_per_image=5.7,
+                readings=[Reading(batch=1, latency=latency)],
+            ),
+            Contender(name="all-class form", status="skipped", reason="elsewhere"),
+        ],
+        rise=RiseReading(
+            status="measured", masks=1000, batch=8, gmacs_per_image=4100, total_s=50.0
+        ),
+        comparisons=[
+            Comparison(name="fused/alone", batch=1, time=ratio),
+            Comparison(name="RISE/fused", batch=1, time=ratio.model_copy(update={"value": 801})),
+        ],
+        maps=None,
+        warnings=[],
+    )  # fmt: skip
+    return SuiteReport(
+        provenance=report.provenance, device=report.device, figures=[], reports=[report]
+    )
+
+
+def test_the_table_shows_figures_and_cautions(script, suite):
+    text = script.render(suite)
+    assert "A Processor, 2 cores; ONNX Runtime 1 CPU" in text
+    pair = "net.py:build + resnet18"
+    assert f"| {pair} | fused graph | 1 | 2.5 | 5.0 | 400.0 | 5.70 | - | 1.25 |" in text
+    assert f"| {pair} | RISE, 1000 masks | 8 | 50000 | - | 0.020 | 4100 | - | 801 |" in text
+    assert "RANDOM" in text
+    assert "some/folder" not in text
+
+
+def test_the_readme_is_filled_checked_and_found_outdated(script, suite, tmp_path, monkeypatch):
+    data, readme = tmp_path / "bench.json", tmp_path / "README.md"
+    data.write_text(suite.model_dump_json())
+    readme.write_text(f"# Before\n{script.BEGIN}\nold\n{script.END}\nafter\n")
+
+    def call(*options):
+        arguments = ["readme_table.py", "--json", str(data), "--readme", str(readme), *options]
+        monkeypatch.setattr(sys, "argv", arguments)
+        return script.main()
+
+    assert call("--check") == 1
+    assert "old" in readme.read_text()
+    assert call() == 0
+    assert call("--check") == 0
+    text = readme.read_text()
+    assert text.startswith("# Before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    readme.write_text("no markers")
+    assert call() == 2
+    assert readme.read_text() == "no markers"
