@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ENVIRONMENT := $(VENV)/.complete
-# `make bench BENCH_BACKBONE=... BENCH_WEIGHTS=...` measures a classifier of your own.
-BENCH_BACKBONE ?= resnet50
-BENCH_OUTPUT ?= bench-work/bench.json
+# Where `make bench` writes; the README's table is made from results/bench-cpu.json.
+BENCH_JSON ?= bench-work/bench.json
+# Further arguments: make bench BENCH_ARGUMENTS="--backbone my.py:factory --rise-masks 4000"
 BENCH_ARGUMENTS ?=
 
 .PHONY: help demo test test-all lint bench environment clean
@@ -48,7 +48,7 @@ test-all: lint
 	$(BIN)/pytest
 
 bench: $(ENVIRONMENT)
-	$(BIN)/python scripts/bench.py --backbone "$(BENCH_BACKBONE)" --output "$(BENCH_OUTPUT)" $(BENCH_ARGUMENTS)
+	$(BIN)/python scripts/benchmark.py --json "$(BENCH_JSON)" $(BENCH_ARGUMENTS)
 
 clean:
 	rm -rf $(VENV) demo bench-work build dist .mypy_cache .pytest_cache .ruff_cache

@@ -69,4 +69,5 @@ def _figure(name: str, value: float | None, limit: float, *, at_least: bool) -> 
 
 
 def _pair(report: SpeedReport) -> str:
-    return f"{report.subject.classifier} + {report.subject.auxiliary}"
+    # Without the folders that a user's file lies in.
+    return f"{report.subject.classifier.rpartition('/')[2]} + {report.subject.auxiliary}"

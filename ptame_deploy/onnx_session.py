@@ -74,6 +74,8 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
+    # The pattern of one batch size is kept beside the arena: measured, memory for no speed.
+    options.enable_mem_pattern = False
     source = model if isinstance(model, bytes) else str(model)
     try:
         return onnxruntime.InferenceSession(source, options, providers=list(providers))

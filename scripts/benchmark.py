@@ -65,7 +65,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rise-masks", type=int, default=1000, help="with the first auxiliary")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each row, at least")
     parser.add_argument("--iterations", type=int, default=20, help="of each row, at least")
-    parser.add_argument("--mode", default="both", choices=("latency", "throughput", "both"))
+    parser.add_argument("--rounds", type=int, default=30, help="turns; more cancel more noise")
+    parser.add_argument("--mode", default="latency", choices=("latency", "throughput", "both"))
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=Path("results/bench-cpu.json"))
@@ -142,7 +143,7 @@ def _graphs(
         seed=arguments.seed,
         all_class_reason=None
         if auxiliary == PAPER_AUXILIARY
-        else f"measured with {PAPER_AUXILIARY}, the paper's auxiliary, only",
+        else f"run with {PAPER_AUXILIARY} only, the paper's auxiliary",
     )
 
 
@@ -155,7 +156,9 @@ def _options(arguments: argparse.Namespace, masks: int) -> BenchOptions:
     return BenchOptions(
         batches=BATCHES,
         mode=arguments.mode,
-        sampling=Sampling(seconds=arguments.seconds, iterations=arguments.iterations),
+        sampling=Sampling(
+            seconds=arguments.seconds, iterations=arguments.iterations, rounds=arguments.rounds
+        ),
         rise_masks=masks,
         threads=arguments.threads,
         seed=arguments.seed,

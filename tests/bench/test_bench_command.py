@@ -154,8 +154,8 @@ def test_what_cannot_be_benched(arguments, code, tiny_artifact, tmp_path, capsys
 def test_an_artifact_is_benched_without_torch(tiny_artifact):
     code = (
         "import sys; sys.modules['torch'] = None; from ptame_deploy.cli import run; "
-        f"sys.exit(run(['--debug', 'bench', {str(tiny_artifact)!r}, '--batch', '1', '--seconds', '0.02', "
-        "'--iterations', '2', '--rise-masks', '4', '--no-memory']))"
+        f"sys.exit(run(['--debug', 'bench', {str(tiny_artifact)!r}, '--batch', '1', "
+        "'--seconds', '0.02', '--iterations', '2', '--rise-masks', '4', '--no-memory']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
