@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ptame_deploy.errors import ArtifactError, InvalidInputError
 from ptame_deploy.preprocessing import Preprocessing
@@ -75,6 +75,13 @@ class ClassifierRecord(_Record):
     num_classes: int = Field(ge=1)
     class_names: list[str] | None = None
     weights: WeightsRecord
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "ClassifierRecord":
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            message = f"{len(self.class_names)} class names for {self.num_classes} classes"
+            raise ValueError(message)
+        return self
 
 
 class ExplainerRecord(_Record):

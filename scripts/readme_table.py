@@ -4,38 +4,45 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench.results import Contender, Reading, SpeedReport, SuiteReport
+from bench.results import Comparison, SpeedReport, SuiteReport
+from bench.speed import ALL_CLASS, ALONE, FUSED
 
 BEGIN, END = "<!-- bench-table -->", "<!-- /bench-table -->"
-_COLUMNS = (
-    "classifier + auxiliary", "row", "batch", "p50 ms", "p99 ms", "images/s", "GMAC/image",
-    "peak MB", "time ratio",
-)  # fmt: skip
 _NOTE = (
-    "Time ratio: fused graph over classifier alone, all-class form over fused graph, RISE over "
-    "one fused image; each the median over rounds in which they took turns."
+    "Times are medians (p50) of one run at a time, a batch each. Ratios are medians over rounds in "
+    "which the contenders took turns, with quartiles. Memory is the peak of a fresh process above "
+    "what it held before it opened the graph."
 )
+_HEADER = (
+    "| classifier + auxiliary | batch | alone, ms | fused, ms | fused / alone | multiply-adds "
+    "| peak MB |"
+)
+_RANDOM_NOTE = "\\* random weights: they change maps and answers, not speed."
 
 
 def render(suite: SuiteReport) -> str:
-    """Return a suite as a Markdown table with a line on device, versions and cautions."""
+    """Return a suite as Markdown: what the explainer costs, and what its rivals do."""
     device, versions = suite.device, suite.provenance.versions
     where = f"{device.cpu}, {device.cores} cores; {suite.reports[0].runtime}, FP32"
     when = f"{suite.provenance.created[:10]} with ptame-deploy {versions['ptame-deploy']}"
-    lines = [f"{where}; taken {when}.", "", f"| {' | '.join(_COLUMNS)} |"]
-    lines.append(f"|---|---|{'---:|' * (len(_COLUMNS) - 2)}")
-    cautions: dict[str, None] = {}
+    lines = [
+        f"{where}; taken {when}.",
+        "",
+        _HEADER,
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    rivals = [
+        "",
+        "| instead of one fused graph | batch | ms | over fused |",
+        "|---|---:|---:|---:|",
+    ]
     for report in suite.reports:
-        pair = f"{_short(report.subject.classifier)} + {report.subject.auxiliary}"
-        for contender in report.contenders:
-            lines += [_row(pair, contender, reading, report) for reading in contender.readings]
-        lines += _rise_row(pair, report)
-        cautions |= {
-            f"{pair}: {text}": None for text in report.subject.cautions if "RANDOM" in text
-        }
+        lines += [_cost_row(report, batch) for batch in report.settings.batches]
+        rivals += [*_all_class_rows(report), *_rise_row(report)]
+    lines += rivals
     lines += ["", _NOTE]
-    if cautions:
-        lines += ["", *(f"- {text}" for text in cautions)]
+    if any("RANDOM" in text for report in suite.reports for text in report.subject.cautions):
+        lines += ["", _RANDOM_NOTE]
     return "\n".join(lines)
 
 
@@ -75,46 +82,66 @@ def main() -> int:
     return 0
 
 
-def _row(pair: str, contender: Contender, reading: Reading, report: SpeedReport) -> str:
-    latency, throughput, memory = reading.latency, reading.throughput, reading.memory
-    rate = throughput or latency
-    name = {"fused graph": "fused/alone", "all-class form": "all-class/fused"}.get(contender.name)
-    found = report.comparison(name, reading.batch) if name else None
+def _cost_row(report: SpeedReport, batch: int) -> str:
+    found = report.comparison("fused/alone", batch)
+    peaks = [_peak_mb(report, contender, batch) for contender in (ALONE, FUSED)]
     cells = [
-        pair,
-        contender.name,
-        str(reading.batch),
-        f"{latency.p50_ms:.1f}" if latency else "-",
-        f"{latency.p99_ms:.1f}" if latency else "-",
-        f"{rate.images_per_s:.1f}" if rate else "-",
-        f"{contender.gmacs_per_image:.2f}" if contender.gmacs_per_image else "-",
-        f"{memory.peak_mb:.0f}" if memory else "-",
-        f"{found.time.value:.2f}" if found else "",
+        _pair(report),
+        str(batch),
+        _p50(report, ALONE, batch),
+        _p50(report, FUSED, batch),
+        _ratio(found, digits=2),
+        f"{found.macs:.2f}" if found and found.macs else "-",
+        " → ".join(peaks),
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def _rise_row(pair: str, report: SpeedReport) -> list[str]:
+def _all_class_rows(report: SpeedReport) -> list[str]:
+    rows = []
+    for batch in report.settings.batches:
+        found = report.comparison("all-class/fused", batch)
+        if found is not None:
+            time, what = _p50(report, ALL_CLASS, batch), "all classes' maps, as in the paper"
+            rows.append(f"| {_pair(report)}: {what} | {batch} | {time} | {_ratio(found, 2)} |")
+    return rows
+
+
+def _rise_row(report: SpeedReport) -> list[str]:
     rise, found = report.rise, report.comparison("RISE/fused", 1)
     if rise.total_s is None or found is None:
         return []
-    cells = [
-        pair,
-        f"RISE, {rise.masks} masks",
-        f"{rise.batch}",
-        f"{1e3 * rise.total_s:.0f}",
-        "-",
-        f"{1 / rise.total_s:.3f}",
-        f"{rise.gmacs_per_image:.0f}" if rise.gmacs_per_image else "-",
-        "-",
-        f"{found.time.value:.0f}",
-    ]
-    return [f"| {' | '.join(cells)} |"]
+    what = f"RISE, {rise.masks} masks, all run, for one image"
+    cells = [f"{_pair(report)}: {what}", f"{rise.batch}", f"{1e3 * rise.total_s:.0f}"]
+    return [f"| {' | '.join(cells)} | {_ratio(found, digits=0)} |"]
 
 
-def _short(classifier: str) -> str:
-    """Return a classifier's name without the folders that its file lies in."""
-    return classifier.rpartition("/")[2]
+def _p50(report: SpeedReport, contender: str, batch: int) -> str:
+    reading = report.reading(contender, batch)
+    return f"{reading.latency.p50_ms:.1f}" if reading and reading.latency else "-"
+
+
+def _peak_mb(report: SpeedReport, contender: str, batch: int) -> str:
+    reading = report.reading(contender, batch)
+    return f"{reading.memory.peak_mb:.0f}" if reading and reading.memory else "-"
+
+
+def _ratio(found: Comparison | None, digits: int) -> str:
+    if found is None:
+        return "-"
+    time = found.time
+    return f"**{time.value:.{digits}f}** ({time.p25:.{digits}f} - {time.p75:.{digits}f})"
+
+
+def _pair(report: SpeedReport) -> str:
+    """Name what was measured, without folders, with a mark on what had random weights."""
+    subject = report.subject
+    marks = {
+        part: r"\*" if any(f"{part} weights are RANDOM" in c for c in subject.cautions) else ""
+        for part in ("classifier", "auxiliary")
+    }
+    classifier = subject.classifier.rpartition("/")[2]
+    return f"{classifier}{marks['classifier']} + {subject.auxiliary}{marks['auxiliary']}"
 
 
 if __name__ == "__main__":

@@ -100,6 +100,7 @@ def test_newer_schema_says_update(copy):
         lambda d: d["preprocessing"].update(resize="large"),
         lambda d: d["files"]["model.onnx"].update(sha256="nonsense"),
         lambda d: d.update(kind="explainer"),
+        lambda d: d["classifier"].update(class_names=["only one"]),
     ],
 )
 def test_wrong_fields_are_named(copy, change):
