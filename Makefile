@@ -8,12 +8,11 @@ BENCH_JSON ?= bench-work/bench.json
 # Further arguments: make bench BENCH_ARGUMENTS="--backbone my.py:factory --rise-masks 4000"
 BENCH_ARGUMENTS ?=
 
-.PHONY: help demo test test-all lint bench environment clean
+.PHONY: help demo test lint bench environment clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
 	@echo "make test      lint, types and tests"
-	@echo "make test-all  the same with the slow tests"
 	@echo "make bench     reproduce the README's speed table and check its limits"
 
 environment: $(ENVIRONMENT)
@@ -42,9 +41,6 @@ lint: $(ENVIRONMENT)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest -m "not slow"
-
-test-all: lint
 	$(BIN)/pytest
 
 bench: $(ENVIRONMENT)

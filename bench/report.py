@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = (
     "", "batch", "p50 ms", "p90", "p95", "p99", "mean", "min", "cv %", "images/s",
-    "GMAC/image", "peak MB",
+    "GMAC/image", "run MB",
 )  # fmt: skip
 _NOTHING = "-"
 
@@ -89,7 +89,7 @@ def _ratio_line(comparison: Comparison, report: SpeedReport) -> str:
 
 
 def _cells(contender: Contender, reading: Reading) -> list[str]:
-    memory = _NOTHING if reading.memory is None else f"{reading.memory.peak_mb:.0f}"
+    memory = _NOTHING if reading.memory is None else f"{reading.memory.run_peak_mb:.0f}"
     figures = (reading.throughput, reading.latency)
     rate = next((f.images_per_s for f in figures if f is not None), None)
     return [

@@ -6,8 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 from ptame_deploy.artifacts import Provenance
 
-SCHEMA_VERSION = 1
-
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,9 +56,13 @@ class Ratio(_Record):
 
 
 class Memory(_Record):
-    """Peak memory of a fresh process above what it held before it opened the graph."""
+    """Peak memory of a fresh process above what it held before it opened the graph.
+
+    ``peak_mb`` includes loading, ``run_peak_mb`` is the peak while the graph runs.
+    """
 
     peak_mb: float
+    run_peak_mb: float
     after_opening_mb: float
 
 

@@ -80,11 +80,13 @@ def explain_folder(
         advance: called with the number of photos that were just finished or skipped.
 
     Raises:
-        InvalidInputError: the folder cannot be written, or classes that do not fit.
+        InvalidInputError: the folder cannot be written, classes that do not fit, or a picture
+            would take the place of a photo.
         MissingRequirementError: the disk is full.
     """
     summary = Summary()
     names = _output_names(photos)
+    _refuse_overwriting(photos, directory, names)
     for start in range(0, len(photos), explainer.batch_size):
         batch = photos[start : start + explainer.batch_size]
         paths, seen, prepared = [], [], []
@@ -142,6 +144,18 @@ def _output_names(photos: Sequence[Path]) -> dict[Path, str]:
         taken.add(name.casefold())
         names[path] = name
     return names
+
+
+def _refuse_overwriting(photos: Sequence[Path], directory: Path, names: dict[Path, str]) -> None:
+    inputs = {path.resolve() for path in photos}
+    for name in names.values():
+        target = (directory / f"{name}.png").resolve()
+        if target in inputs:
+            message = (
+                f"{printable(target)} is a photo and would be replaced by its own picture. "
+                "Choose another -o."
+            )
+            raise InvalidInputError(message)
 
 
 def _panels(explanation: Explanation, position: int) -> list[Panel]:

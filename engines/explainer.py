@@ -17,7 +17,7 @@ from engines.runtime import Runtime
 from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest, read_manifest
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.onnx_session import CPU_PROVIDER
-from ptame_deploy.photos import open_photo
+from ptame_deploy.photos import open_photo, to_rgb
 from ptame_deploy.preprocessing import to_float
 
 Photo = str | Path | Image.Image | NDArray[np.uint8]
@@ -98,6 +98,7 @@ class Explainer:
         directory = Path(directory)
         manifest = read_manifest(directory, GRAPH_MANIFEST, GraphManifest)
         runtime = OnnxRuntime(directory / GRAPH_FILE, providers=providers, threads=threads)
+        runtime.check_border(manifest)
         return cls(manifest, runtime, batch_size=batch_size)
 
     def __call__(
@@ -152,12 +153,14 @@ class Explainer:
                 message = f"An array must be uint8 RGB (H, W, 3), got {photo.dtype} {photo.shape}."
                 raise InvalidInputError(message)
             photo = Image.fromarray(photo)
-        elif not isinstance(photo, Image.Image):
+        elif isinstance(photo, Image.Image):
+            photo = _to_rgb(photo)
+        else:
             message = (
                 f"A photo must be a path, a Pillow image or an array, got {type(photo).__name__}."
             )
             raise InvalidInputError(message)
-        return self.manifest.preprocessing.apply(photo.convert("RGB"))
+        return self.manifest.preprocessing.apply(photo)
 
     def classes_for(self, class_index: Any, count: int) -> NDArray[np.int64] | None:
         """Check the asked classes and spread them over a batch.
@@ -236,6 +239,14 @@ def _as_list(images: Photo | Sequence[Photo] | NDArray[np.uint8]) -> list[Photo]
         message = "No photos were given."
         raise InvalidInputError(message)
     return photos
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    try:
+        return to_rgb(image)
+    except (OSError, ValueError) as error:
+        message = f"The image cannot be decoded: {error}"
+        raise InvalidInputError(message) from error
 
 
 def _rows(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

@@ -17,13 +17,19 @@ from ptame_deploy.errors import (
 
 if TYPE_CHECKING:
     from engines.explainer import Explainer, Explanation
+    from ptame_deploy.artifacts import GraphManifest
     from ptame_deploy.auxiliaries import load_auxiliary
     from ptame_deploy.backbones import Backbone, load_backbone
     from ptame_deploy.explainer import ExplainerNet, start_explainer
-    from ptame_deploy.explainer_store import load_explainer, record_explainer, save_explainer
+    from ptame_deploy.explainer_store import (
+        load_explainer,
+        read_explainer_manifest,
+        record_explainer,
+        save_explainer,
+    )
     from ptame_deploy.onnx_export import GraphOptions, export
     from ptame_deploy.preprocessing import Preprocessing
-    from ptame_deploy.rendering import render
+    from ptame_deploy.rendering import Panel, crop_seen, render
 
 try:
     __version__ = version("ptame-deploy")
@@ -35,12 +41,16 @@ _LAZY = {
     "Explainer": "engines.explainer",
     "ExplainerNet": "ptame_deploy.explainer",
     "Explanation": "engines.explainer",
+    "GraphManifest": "ptame_deploy.artifacts",
     "GraphOptions": "ptame_deploy.onnx_export",
+    "Panel": "ptame_deploy.rendering",
     "Preprocessing": "ptame_deploy.preprocessing",
+    "crop_seen": "ptame_deploy.rendering",
     "export": "ptame_deploy.onnx_export",
     "load_auxiliary": "ptame_deploy.auxiliaries",
     "load_backbone": "ptame_deploy.backbones",
     "load_explainer": "ptame_deploy.explainer_store",
+    "read_explainer_manifest": "ptame_deploy.explainer_store",
     "record_explainer": "ptame_deploy.explainer_store",
     "render": "ptame_deploy.rendering",
     "save_explainer": "ptame_deploy.explainer_store",
@@ -54,15 +64,19 @@ __all__ = [
     "Explainer",
     "ExplainerNet",
     "Explanation",
+    "GraphManifest",
     "GraphOptions",
     "InvalidInputError",
     "MissingRequirementError",
+    "Panel",
     "Preprocessing",
     "PtameError",
+    "crop_seen",
     "export",
     "load_auxiliary",
     "load_backbone",
     "load_explainer",
+    "read_explainer_manifest",
     "record_explainer",
     "render",
     "save_explainer",

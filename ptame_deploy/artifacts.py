@@ -24,6 +24,8 @@ EXPLAINER_FILE, EXPLAINER_MANIFEST = "explainer.safetensors", "explainer.json"
 
 State = Literal["initialised", "trained"]
 Start = Literal["activation-map", "fit", "random"]
+# Under so many steps a trained explainer is hardly another than its start (the paper: 40,000).
+FEW_STEPS = 100
 _TRACED_PACKAGES = (
     "ptame-deploy", "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime",
     "onnxruntime-gpu", "numpy", "pillow", "lightning",
@@ -92,6 +94,8 @@ class ExplainerRecord(_Record):
     auxiliary_weights: WeightsRecord
     state: State
     start: Start
+    training_steps: int | None = None
+    training_photos: int | None = None
     weights_sha256: str
 
 
@@ -104,11 +108,16 @@ class TensorRecord(_Record):
 
 
 class ParityRecord(_Record):
-    """The largest difference between ONNX Runtime and PyTorch, by output and batch size."""
+    """The largest difference between ONNX Runtime and PyTorch, by output and batch size.
+
+    ``measure`` says what the difference is: ``absolute``, ``relative`` to the largest value, or
+    the ``count`` of values that differ.
+    """
 
     output: str
     batch: int
-    max_abs_difference: float
+    measure: Literal["absolute", "relative", "count"]
+    difference: float
     tolerance: float
 
 
@@ -129,6 +138,18 @@ class GraphManifest(_Record):
     precision: Literal["fp32"] = "fp32"
     opset: int
     parity: list[ParityRecord]
+
+    @model_validator(mode="after")
+    def _check_contract(self) -> "GraphManifest":
+        _require(GRAPH_FILE, self.files)
+        if [value.name for value in self.inputs] not in (["image"], ["image", "class_index"]):
+            message = "the inputs must be image, or image and class_index"
+            raise ValueError(message)
+        names = {value.name for value in self.outputs}
+        if not {"logits", "saliency"} <= names or ("class_index" in names) == self.takes_classes:
+            message = "the outputs must be logits and saliency, with class_index as in- or output"
+            raise ValueError(message)
+        return self
 
     @property
     def takes_uint8(self) -> bool:
@@ -155,6 +176,14 @@ class GraphManifest(_Record):
                 "random": "RANDOM fusion weights: maps mean nothing",
             }[self.explainer.start]
             cautions.append(f"explainer is initialised, not trained: {kind}")
+        elif (self.explainer.training_steps or 0) < FEW_STEPS:
+            cautions.append(
+                f"explainer was trained for {self.explainer.training_steps or 0} steps on "
+                f"{self.explainer.training_photos or 0} photos only, "
+                f"from start '{self.explainer.start}'"
+            )
+        if self.classifier.class_names is None and self.explainer.start == "activation-map":
+            cautions.append("classes have no names and were taken to be ImageNet's")
         return cautions
 
 
@@ -167,8 +196,20 @@ class ExplainerManifest(_Record):
     provenance: Provenance
     classifier: ClassifierRecord
     explainer: ExplainerRecord
+    preprocessing: Preprocessing
     channels: list[int]
     training: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _check_files(self) -> "ExplainerManifest":
+        _require(EXPLAINER_FILE, self.files)
+        return self
+
+
+def _require(name: str, files: dict[str, FileRecord]) -> None:
+    if name not in files:
+        message = f"files must name {name}: without its hash it cannot be checked"
+        raise ValueError(message)
 
 
 Manifest = TypeVar("Manifest", GraphManifest, ExplainerManifest)

@@ -6,16 +6,18 @@ import importlib.util
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ptame_deploy.artifacts import ClassifierRecord, WeightsRecord
-from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.errors import InvalidInputError, PtameError
 from ptame_deploy.preprocessing import Preprocessing
 from ptame_deploy.pretrained import build_timm, build_torchvision
 from ptame_deploy.vision import import_timm, import_torchvision
@@ -167,7 +169,9 @@ def _from_timm(name: str, *, pretrained: bool) -> Backbone:
 
 
 def _from_import_string(name: str) -> Backbone:
-    made = _import_factory(name)()
+    factory = _import_factory(name)
+    with _foreign_code(name):
+        made = factory()
     if isinstance(made, Backbone):
         return made
     if not isinstance(made, nn.Module):
@@ -181,33 +185,45 @@ def _from_import_string(name: str) -> Backbone:
 def _import_factory(name: str) -> Callable[[], Any]:
     source, _, attribute = name.rpartition(":")
     import_torchvision()  # the user's module may import it too, and must find it whole
-    try:
-        if source.endswith(".py"):
-            path = Path(source).resolve()
-            if not path.is_file():
-                message = f"{source} does not exist (from the backbone {name!r})."
-                raise InvalidInputError(message)
-            spec = importlib.util.spec_from_file_location(path.stem, path)
-            if spec is None or spec.loader is None:
-                message = f"{source} cannot be imported as a Python module."
-                raise InvalidInputError(message)
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module  # dataclasses and pickling look their module up here
-            sys.path.insert(0, str(path.parent))  # for what lies beside the file
-            try:
-                spec.loader.exec_module(module)
-            finally:
-                sys.path.remove(str(path.parent))
-        else:
-            module = importlib.import_module(source)
+    with _foreign_code(name):
+        module = _import_file(source) if source.endswith(".py") else importlib.import_module(source)
         factory = getattr(module, attribute)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        message = f"Backbone {name!r} cannot be imported: {error}."
-        raise InvalidInputError(message) from error
     if not callable(factory):
         message = f"{name!r} is not a function that returns the classifier."
         raise InvalidInputError(message)
     return factory  # type: ignore[no-any-return]
+
+
+def _import_file(source: str) -> ModuleType:
+    path = Path(source).resolve()
+    if not path.is_file():
+        message = f"{source} does not exist."
+        raise InvalidInputError(message)
+    # Under a name of its own: a user's onnx.py must not stand in for the package.
+    spec = importlib.util.spec_from_file_location(f"_ptame_user_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up here
+    sys.path.append(str(path.parent))  # for what lies beside the file
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+@contextmanager
+def _foreign_code(name: str) -> Iterator[None]:
+    """Tell a failure of the user's own code from one of ours."""
+    try:
+        yield
+    except PtameError:
+        raise
+    except (Exception, SystemExit) as error:
+        reason = str(error).split("\n", maxsplit=1)[0] or type(error).__name__
+        message = f"Backbone {name!r} cannot be imported or made: {type(error).__name__}: {reason}"
+        raise InvalidInputError(message) from error
 
 
 def _preprocessing(fields: dict[str, Any]) -> Preprocessing:

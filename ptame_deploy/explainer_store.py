@@ -27,7 +27,13 @@ from ptame_deploy.weights import load_state, read_state_dict, state_sha256
 
 
 def record_explainer(
-    explainer: ExplainerNet, auxiliary: Auxiliary, *, state: State, start: Start
+    explainer: ExplainerNet,
+    auxiliary: Auxiliary,
+    *,
+    state: State,
+    start: Start,
+    training_steps: int | None = None,
+    training_photos: int | None = None,
 ) -> ExplainerRecord:
     """Describe an explainer for a manifest."""
     return ExplainerRecord(
@@ -36,6 +42,8 @@ def record_explainer(
         auxiliary_weights=auxiliary.weights,
         state=state,
         start=start,
+        training_steps=training_steps,
+        training_photos=training_photos,
         weights_sha256=state_sha256(explainer),
     )
 
@@ -70,6 +78,7 @@ def save_explainer(
             provenance=Provenance.here(seed=seed),
             classifier=backbone.record(),
             explainer=record,
+            preprocessing=backbone.preprocessing,
             channels=explainer.channels,
             training=training,
         )
@@ -87,14 +96,14 @@ def read_explainer_manifest(directory: Path) -> ExplainerManifest:
     return read_manifest(directory, EXPLAINER_MANIFEST, ExplainerManifest)
 
 
-def load_explainer(
-    directory: Path, manifest: ExplainerManifest, backbone: Backbone, auxiliary: Auxiliary
-) -> ExplainerNet:
+def load_explainer(directory: Path, backbone: Backbone, auxiliary: Auxiliary) -> ExplainerNet:
     """Load an explainer for the classifier and the auxiliary that it was made with.
 
     Raises:
+        InvalidInputError: there is no explainer.
         ArtifactError: it was made for others, or its tensors do not fit its own description.
     """
+    manifest = read_explainer_manifest(directory)
     _check_belongs(directory, manifest, backbone, auxiliary)
     explainer = ExplainerNet(manifest.channels, manifest.classifier.num_classes)
     path = directory / EXPLAINER_FILE
@@ -111,9 +120,11 @@ def _check_belongs(
     record = manifest.explainer
     pairs: Sequence[tuple[str, object, object]] = (
         ("auxiliary", record.auxiliary, auxiliary.name),
+        ("auxiliary input size", record.auxiliary_input_size, auxiliary.input_size),
         ("auxiliary weights", record.auxiliary_weights.sha256, auxiliary.weights.sha256),
         ("auxiliary channels", manifest.channels, auxiliary.channels),
         ("number of classes", manifest.classifier.num_classes, backbone.num_classes),
+        ("preprocessing", manifest.preprocessing, backbone.preprocessing),
         ("classifier weights", manifest.classifier.weights.sha256, backbone.weights.sha256),
     )
     for what, made_with, given in pairs:

@@ -11,9 +11,9 @@ from ptame_deploy.backbones import Backbone
 from ptame_deploy.explainer import FoldedExplainer
 
 MapSize = Literal["native", "input"]
-# Smallest value range of a map that is stretched to [0, 1]: a flat map becomes 0, not NaN.
-# Representable in float16, should a precision pass ever narrow it.
-MIN_RANGE = 1e-6
+# Smallest value range of a map that is stretched to [0, 1]: a flat map becomes 0, not NaN, nor
+# does the rounding noise of a large constant become a map. Both are representable in float16.
+MIN_RANGE, MIN_RELATIVE_RANGE = 1e-6, 1e-5
 
 
 def min_max_normalise(maps: Tensor) -> Tensor:
@@ -24,7 +24,8 @@ def min_max_normalise(maps: Tensor) -> Tensor:
     """
     low = maps.amin(dim=(2, 3), keepdim=True)
     high = maps.amax(dim=(2, 3), keepdim=True)
-    return (maps - low) / (high - low).clamp(min=MIN_RANGE)
+    flat = torch.maximum(low.abs(), high.abs()) * MIN_RELATIVE_RANGE + MIN_RANGE
+    return (maps - low) / torch.maximum(high - low, flat)
 
 
 class FusedModel(nn.Module):
@@ -55,6 +56,7 @@ class FusedModel(nn.Module):
         """
         super().__init__()
         self.classifier = backbone.module
+        self.num_classes = backbone.num_classes
         self.auxiliary = auxiliary
         self.explainer = explainer
         self.top_k = top_k

@@ -110,10 +110,10 @@ def export(
         parity = check_graph(path, model, backbone, options, seed=seed)
         report(parity)
         if parity.failures:
-            worst = max(parity.failures, key=lambda r: r.max_abs_difference)
+            worst = max(parity.failures, key=lambda r: r.difference)
             message = (
                 f"The graph does not answer as PyTorch does: {worst.output} differ by "
-                f"{worst.max_abs_difference:.2g} at batch {worst.batch} "
+                f"{worst.difference:.2g} at batch {worst.batch} "
                 f"(tolerance {worst.tolerance:g}). Nothing was kept."
             )
             raise CheckFailedError(message)
@@ -199,14 +199,10 @@ def export_graph(
     arguments: list[torch.Tensor] = [torch.zeros(shape, dtype=dtype)]
     batch = torch.export.Dim("batch", min=1)
     dynamic: list[dict[int, Any]] = [{0: batch}]
-    names = ["image"]
     if options.takes_classes:
         arguments.append(torch.zeros(TRACE_BATCH, 3, dtype=torch.int64))
         dynamic.append({0: batch, 1: torch.export.Dim("classes", min=1)})
-        names.append("class_index")
-    outputs = (
-        ["logits", "saliency"] if options.takes_classes else ["logits", "class_index", "saliency"]
-    )
+    expected = _expected_border(model, input_size, options)
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -214,8 +210,8 @@ def export_graph(
                 tuple(arguments),
                 dynamo=True,
                 dynamic_shapes=tuple(dynamic),
-                input_names=names,
-                output_names=outputs,
+                input_names=[value.name for value in expected[0]],
+                output_names=[value.name for value in expected[1]],
                 opset_version=options.opset,
                 verbose=False,
             )
@@ -229,7 +225,7 @@ def export_graph(
         message = f"PyTorch could not export the model as ONNX: {reason}"
         raise CheckFailedError(message) from error
     graph = onnx.load(path, load_external_data=False)
-    _check_border(graph, names, outputs, options)
+    _check_border(graph, expected, options.opset)
     return graph
 
 
@@ -269,21 +265,44 @@ def _run(
     return dict(zip(names, session.run(names, feeds), strict=True))
 
 
+def _expected_border(
+    model: FusedModel, input_size: tuple[int, int], options: GraphOptions
+) -> tuple[list[TensorRecord], list[TensorRecord]]:
+    """Return the graph contract's inputs and outputs: names, types, shapes."""
+    height, width = input_size
+    shape: list[int | str] = [3, height, width]
+    image = TensorRecord(name="image", dtype="float32", shape=["batch", *shape])
+    if options.uint8_input:
+        image = TensorRecord(name="image", dtype="uint8", shape=["batch", height, width, 3])
+    count: int | str = "classes" if options.takes_classes else options.top_k
+    index = TensorRecord(name="class_index", dtype="int64", shape=["batch", count])
+    map_size = input_size if options.map_size == "input" else model.auxiliary.map_size
+    logits = TensorRecord(name="logits", dtype="float32", shape=["batch", model.num_classes])
+    saliency = TensorRecord(name="saliency", dtype="float32", shape=["batch", count, *map_size])
+    if options.takes_classes:
+        return [image, index], [logits, saliency]
+    return [image], [logits, index, saliency]
+
+
 def _check_border(
-    graph: onnx.ModelProto, inputs: list[str], outputs: list[str], options: GraphOptions
+    graph: onnx.ModelProto, expected: tuple[list[TensorRecord], list[TensorRecord]], opset: int
 ) -> None:
-    opset = next(o.version for o in graph.opset_import if o.domain in ("", "ai.onnx"))
-    found = [v.name for v in graph.graph.input], [v.name for v in graph.graph.output]
-    dynamic = all(
-        value.type.tensor_type.shape.dim[0].dim_param
-        for value in [*graph.graph.input, *graph.graph.output]
+    written = next(o.version for o in graph.opset_import if o.domain in ("", "ai.onnx"))
+    found = (
+        [_tensor_record(value) for value in graph.graph.input],
+        [_tensor_record(value) for value in graph.graph.output],
     )
-    if opset != options.opset or found != (inputs, outputs) or not dynamic:
+    if written != opset or found != expected:
         message = (
-            f"The exporter wrote opset {opset}, inputs and outputs {found}, dynamic batch "
-            f"{dynamic}; asked for were opset {options.opset}, {(inputs, outputs)}, dynamic batch."
+            f"The exporter wrote opset {written} with {_border_text(found)}; "
+            f"asked for were opset {opset} with {_border_text(expected)}."
         )
         raise CheckFailedError(message)
+
+
+def _border_text(border: tuple[list[TensorRecord], list[TensorRecord]]) -> str:
+    sides = (", ".join(f"{t.name} {t.dtype} {t.shape}" for t in side) for side in border)
+    return " -> ".join(sides)
 
 
 def _tensor_record(value: onnx.ValueInfoProto) -> TensorRecord:

@@ -78,9 +78,17 @@ def open_session(
     options.enable_mem_pattern = False
     source = model if isinstance(model, bytes) else str(model)
     try:
-        return onnxruntime.InferenceSession(source, options, providers=list(providers))
+        session = onnxruntime.InferenceSession(source, options, providers=list(providers))
     except Exception as error:  # its exceptions share no base but Exception
         name = "The graph" if isinstance(model, bytes) else str(model)
         reason = str(error).split("\n", maxsplit=1)[0]
         message = f"{name} cannot be loaded by ONNX Runtime: {reason}"
         raise ArtifactError(message) from error
+    if session.get_providers()[0] != providers[0]:
+        # Where a provider's libraries cannot be loaded, ONNX Runtime goes on without it.
+        message = (
+            f"ONNX Runtime could not start {providers[0]} and would run on "
+            f"{session.get_providers()[0]} instead. Check its libraries (driver, CUDA, cuDNN)."
+        )
+        raise MissingRequirementError(message)
+    return session

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,6 +14,12 @@ from ptame_deploy.fused import FusedModel
 
 BATCHES = (1, 2, 5)
 TOLERANCE = 1e-4
+_MEASURES: dict[str, Literal["absolute", "relative", "count"]] = {
+    "logits": "relative",
+    "probabilities": "absolute",
+    "saliency": "absolute",
+    "class_index": "count",
+}
 
 GraphCall = Callable[
     [NDArray[np.generic], NDArray[np.int64] | None], dict[str, NDArray[np.generic]]
@@ -28,7 +35,7 @@ class ParityReport:
     @property
     def failures(self) -> list[ParityRecord]:
         """The comparisons out of tolerance."""
-        return [r for r in self.records if not r.max_abs_difference <= r.tolerance]
+        return [r for r in self.records if not r.difference <= r.tolerance]
 
 
 def synthetic_images(
@@ -112,7 +119,13 @@ def compare(
         if asked is None:
             differences["class_index"] = _rank_gap(logits, torch.from_numpy(chosen), tolerance)
         records += [
-            ParityRecord(output=output, batch=batch, max_abs_difference=value, tolerance=tolerance)
+            ParityRecord(
+                output=output,
+                batch=batch,
+                measure=_MEASURES[output],
+                difference=value,
+                tolerance=tolerance,
+            )
             for output, value in differences.items()
         ]
     return ParityReport(records)

@@ -86,7 +86,7 @@ def open_photo(path: Path) -> Image.Image:
                 _refuse_bomb(path, image)
                 image.seek(0)
                 image.load()
-                return _to_rgb(_upright(image))
+                return to_rgb(image)
     except UnreadablePhotoError:
         raise
     except Image.DecompressionBombError as error:
@@ -123,8 +123,14 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Bring a decoded image into 8-bit RGB, upright; see `open_photo`.
+
+    Raises:
+        ValueError: its pixel values have no defined brightness.
+    """
+    image = _upright(image)
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_to_8_bit(image)).convert("RGB")

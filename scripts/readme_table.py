@@ -10,12 +10,14 @@ from bench.speed import ALL_CLASS, ALONE, FUSED
 BEGIN, END = "<!-- bench-table -->", "<!-- /bench-table -->"
 _NOTE = (
     "Times are medians (p50) of one run at a time, a batch each. Ratios are medians over rounds in "
-    "which the contenders took turns, with quartiles. Memory is the peak of a fresh process above "
-    "what it held before it opened the graph."
+    "which the contenders took turns, with quartiles; RISE's is over a fused run of one image in "
+    "its own turns ({fused}). MB is the peak memory of a fresh process while running, above what "
+    "it held before it opened the graph. ± is the coefficient of variation: this machine is "
+    "shared, so trust the ratios more than the times."
 )
 _HEADER = (
     "| classifier + auxiliary | batch | alone, ms | fused, ms | fused / alone | multiply-adds "
-    "| peak MB |"
+    "| MB |"
 )
 _RANDOM_NOTE = "\\* random weights: they change maps and answers, not speed."
 
@@ -40,7 +42,7 @@ def render(suite: SuiteReport) -> str:
         lines += [_cost_row(report, batch) for batch in report.settings.batches]
         rivals += [*_all_class_rows(report), *_rise_row(report)]
     lines += rivals
-    lines += ["", _NOTE]
+    lines += ["", _NOTE.format(fused=_fused_in_rise_turns(suite))]
     if any("RANDOM" in text for report in suite.reports for text in report.subject.cautions):
         lines += ["", _RANDOM_NOTE]
     return "\n".join(lines)
@@ -118,12 +120,19 @@ def _rise_row(report: SpeedReport) -> list[str]:
 
 def _p50(report: SpeedReport, contender: str, batch: int) -> str:
     reading = report.reading(contender, batch)
-    return f"{reading.latency.p50_ms:.1f}" if reading and reading.latency else "-"
+    if reading is None or reading.latency is None:
+        return "-"
+    return f"{reading.latency.p50_ms:.1f} ± {reading.latency.variation_percent:.0f} %"
+
+
+def _fused_in_rise_turns(suite: SuiteReport) -> str:
+    times = [report.rise.fused_batch1_ms for report in suite.reports]
+    return ", ".join(f"{time:.1f} ms" for time in times if time is not None) or "not measured"
 
 
 def _peak_mb(report: SpeedReport, contender: str, batch: int) -> str:
     reading = report.reading(contender, batch)
-    return f"{reading.memory.peak_mb:.0f}" if reading and reading.memory else "-"
+    return f"{reading.memory.run_peak_mb:.0f}" if reading and reading.memory else "-"
 
 
 def _ratio(found: Comparison | None, digits: int) -> str:

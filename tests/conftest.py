@@ -53,6 +53,14 @@ def not_a_module():
 
 
 number = 5
+
+
+def raises():
+    raise RuntimeError("no luck")
+
+
+def leaves():
+    raise SystemExit(3)
 '''
 TINY_OPTIONS = ("--auxiliary", "mobilenet_v3_small", "--auxiliary-weights", "random",
                 "--auxiliary-size", "64", "--input-size", "64", "--resize", "72")  # fmt: skip

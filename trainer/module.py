@@ -162,7 +162,10 @@ class ExplainerModule(LightningModule):
             amsgrad=True,
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, max_lr=settings.learning_rate, total_steps=settings.total_steps
+            # One more than is run: the cycle's last rate is next to nothing.
+            optimiser,
+            max_lr=settings.learning_rate,
+            total_steps=settings.total_steps + 1,
         )
         return {
             "optimizer": optimiser,

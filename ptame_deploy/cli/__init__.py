@@ -105,12 +105,19 @@ def _explained(error: Exception) -> tuple[str, int]:
     return message, BUG
 
 
+class _Terminated(BaseException):
+    """SIGTERM: unwinds the stack, so that temporary files are removed."""
+
+
 def main() -> None:
     """Run the command line of this process."""
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+    except _Terminated:
+        code = TERMINATED
+    sys.exit(code)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    # Unwinds the stack, so that temporary files are removed.
-    raise SystemExit(TERMINATED)
+    raise _Terminated

@@ -21,6 +21,19 @@ class ColorMapKind(StrEnum):
     jet = "jet"
 
 
+class ProviderKind(StrEnum):
+    """Where the graph runs."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+_PROVIDERS = {
+    ProviderKind.cpu: "CPUExecutionProvider",
+    ProviderKind.cuda: "CUDAExecutionProvider",
+}
+
+
 def explain(
     model: Annotated[Path, typer.Argument(help="Folder of an exported graph.", show_default=False)],
     photos: Annotated[
@@ -43,6 +56,9 @@ def explain(
     colormap: Annotated[ColorMapKind, typer.Option(help="Colours.")] = ColorMapKind.inferno,
     opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the map over the photo.")] = 0.6,
     batch_size: Annotated[int, typer.Option(min=1, help="Photos that run together.")] = 8,
+    provider: Annotated[
+        ProviderKind, typer.Option(help="Where ONNX Runtime runs; never another one silently.")
+    ] = ProviderKind.cpu,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 for one a core.")] = 0,
 ) -> None:
     """Explain photos: an overlay for each, and a table of classes and probabilities.
@@ -55,7 +71,9 @@ def explain(
     from ptame_deploy.storage import check_writable
 
     check_writable(output)
-    explainer = Explainer.load(model, threads=threads, batch_size=batch_size)
+    explainer = Explainer.load(
+        model, providers=[_PROVIDERS[provider]], threads=threads, batch_size=batch_size
+    )
     asked = _asked_classes(explainer, classes)
     found = find_photos(photos)
     for caution in explainer.manifest.cautions:

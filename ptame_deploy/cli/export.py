@@ -128,7 +128,7 @@ def print_parity(report: "ParityReport") -> None:
     for record in report.records:
         verdict = "FAILED" if record in report.failures else "ok"
         if record.output == "class_index":
-            text = f"{record.max_abs_difference:.0f} differ"
+            text = f"{record.difference:.0f} differ"
         else:
-            text = f"largest difference {record.max_abs_difference:.1e}"
+            text = f"largest difference {record.difference:.1e}"
         console.info(f"  batch {record.batch}  {record.output:<13} {verdict:<6} {text}")

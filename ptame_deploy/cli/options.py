@@ -130,7 +130,7 @@ def load_parts(
             input_size=manifest.explainer.auxiliary_input_size,
             seed=seed,
         )
-        net = load_explainer(explainer, manifest, backbone, loaded)
+        net = load_explainer(explainer, backbone, loaded)
         return Parts(backbone, loaded, net, manifest.explainer)
     loaded = load_auxiliary(
         auxiliary or DEFAULT_AUXILIARY,

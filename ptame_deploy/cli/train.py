@@ -130,7 +130,14 @@ def train(
     if result.skipped:
         listed = console.bullet_list(result.skipped)
         console.warn(f"{len(result.skipped)} of {len(found)} photos were skipped:\n{listed}")
-    record = record_explainer(result.explainer, loaded, state="trained", start=result.start)
+    record = record_explainer(
+        result.explainer,
+        loaded,
+        state="trained",
+        start=result.start,
+        training_steps=result.record["steps"],
+        training_photos=result.record["photos"],
+    )
     save_explainer(result.explainer, record, classifier, output, seed=seed, training=result.record)
     console.result(f"First step: {describe(result.first)}")
     console.result(f"Last step:  {describe(result.last)}")

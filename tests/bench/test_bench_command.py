@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from bench.figures import fast_form_figures, figure_line, memory_figures, time_figures
-from bench.results import SpeedReport
+from bench.results import Memory, SpeedReport
 from ptame_deploy.cli import run
 
 pytestmark = pytest.mark.integration
@@ -68,18 +68,37 @@ def test_the_json_says_where_and_how(backbone_report):
     assert any("RANDOM" in caution for caution in report.subject.cautions)
 
 
-def test_figures_are_held_to_their_limits(backbone_report):
-    figures = [
-        *time_figures(backbone_report),
-        *memory_figures(backbone_report),
-        *fast_form_figures(backbone_report),
-    ]
-    assert len(figures) == 6
+def with_figures(report, *, time_over_macs, all_class, memory):
+    """Return the report as if this had been measured."""
+    comparisons = []
+    for found in report.comparisons:
+        ratio = found.time.model_copy(update={"value": all_class[found.batch]})
+        changed = {"time": ratio} if found.name == "all-class/fused" else {}
+        if found.name == "fused/alone":
+            changed = {"time_over_macs": time_over_macs}
+        comparisons.append(found.model_copy(update=changed))
+    contenders = []
+    for row in report.contenders:
+        factor = memory if row.name == "fused graph" else 1.0
+        taken = Memory(peak_mb=100 * factor, run_peak_mb=50 * factor, after_opening_mb=10)
+        readings = [reading.model_copy(update={"memory": taken}) for reading in row.readings]
+        contenders.append(row.model_copy(update={"readings": readings}))
+    return report.model_copy(update={"comparisons": comparisons, "contenders": contenders})
+
+
+def verdicts(report):
+    figures = [*time_figures(report), *memory_figures(report), *fast_form_figures(report)]
     for figure in figures:
-        assert figure.passed == (
-            figure.value >= figure.limit if figure.at_least else figure.value <= figure.limit
-        )
         assert figure_line(figure).startswith("PASS" if figure.passed else "FAIL")
+    return [figure.passed for figure in figures]
+
+
+def test_figures_are_held_to_their_limits(backbone_report):
+    inside = {"time_over_macs": 1.09, "all_class": {1: 1.26, 8: 1.41}, "memory": 1.49}
+    outside = {"time_over_macs": 1.11, "all_class": {1: 1.24, 8: 1.39}, "memory": 1.51}
+    # Time at two batch sizes, memory twice, fast form at two batch sizes, equal maps.
+    assert verdicts(with_figures(backbone_report, **inside)) == [True] * 7
+    assert verdicts(with_figures(backbone_report, **outside)) == [False] * 6 + [True]
 
 
 def test_an_artifact_is_measured_but_for_the_all_class_form(tiny_artifact, tmp_path, capsys):

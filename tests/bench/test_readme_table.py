@@ -79,7 +79,7 @@ def test_the_table_shows_figures_and_cautions(script, suite):
     text = script.render(suite)
     assert "A Processor, 2 cores; ONNX Runtime 1 CPU" in text
     pair = r"net.py:build + resnet18\*"
-    assert f"| {pair} | 1 | - | 2.5 | **1.25** (1.20 - 1.30) | - | - → - |" in text
+    assert f"| {pair} | 1 | - | 2.5 ± 1 % | **1.25** (1.20 - 1.30) | - | - → - |" in text
     rise = "RISE, 1000 masks, all run, for one image"
     assert f"| {pair}: {rise} | 8 | 50000 | **801** (1 - 1) |" in text
     assert "all classes' maps" not in text

@@ -88,6 +88,13 @@ def test_names_that_collide_are_kept_apart(tiny_artifact, photo_folder, tmp_path
     assert len({name.casefold() for name in overlays}) == 6
 
 
+def test_photos_are_never_overwritten(tiny_artifact, photo_folder, capsys):
+    before = {path: path.read_bytes() for path in photo_folder.iterdir()}
+    assert run(["explain", str(tiny_artifact), str(photo_folder), "-o", str(photo_folder)]) == 2
+    assert "would be replaced" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in photo_folder.iterdir()} == before
+
+
 def test_chosen_classes(tiny_classes_artifact, photo_folder, tmp_path):
     model, photos = str(tiny_classes_artifact), str(photo_folder)
     assert run(["explain", model, photos, "-o", str(tmp_path), "-c", "3", "-c", "9"]) == 0

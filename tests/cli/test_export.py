@@ -29,7 +29,8 @@ def explainer_artifact(tmp_path_factory, tiny_file):
         start_explainer,
     )
 
-    backbone = load_backbone(f"{tiny_file}:build", preprocessing={"input_size": (64, 64)})
+    preprocessing = {"input_size": (64, 64), "resize": 72}
+    backbone = load_backbone(f"{tiny_file}:build", preprocessing=preprocessing)
     auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_size=64)
     explainer, start = start_explainer(auxiliary, 10, None, seed=5)
     record = record_explainer(explainer, auxiliary, state="trained", start=start)
@@ -91,6 +92,7 @@ def test_a_trained_explainer_is_taken(tmp_path, tiny_file, explainer_artifact):
         (["--auxiliary-size", "64"], 2, "brings its own auxiliary"),
         (["--seed", "9"], 4, "other auxiliary weights"),
         (["--weights", "random"], 4, "other classifier weights"),
+        (["--mean", "0,0,0"], 4, "other preprocessing"),
     ],
 )
 def test_an_explainer_for_others_is_refused(

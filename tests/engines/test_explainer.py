@@ -55,6 +55,24 @@ def test_every_kind_of_photo_gives_the_same(explainer, photo_folder):
         np.testing.assert_array_equal(explainer(photo).logits, expected.logits)
 
 
+@pytest.mark.parametrize("kind", ["exif", "alpha", "sixteen bits", "palette"])
+def test_an_opened_image_is_treated_as_its_file(explainer, photo_folder, tmp_path, kind):
+    image, options = Image.open(photo_folder / "c.png").convert("RGB"), {}
+    if kind == "exif":
+        options["exif"] = Image.Exif()
+        options["exif"][0x0112] = 6
+    elif kind == "alpha":
+        image.putalpha(image.convert("L"))
+    elif kind == "palette":
+        image, options["transparency"] = image.quantize(8), 0
+    else:
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 200)
+    image.save(tmp_path / "x.png", **options)
+    with Image.open(tmp_path / "x.png") as opened:
+        from_image = explainer(opened)
+    np.testing.assert_array_equal(from_image.logits, explainer(tmp_path / "x.png").logits)
+
+
 def test_it_runs_what_the_graph_answers(explainer, photo_folder, tiny_artifact):
     import onnxruntime
 

@@ -37,7 +37,7 @@ def test_manifest_says_what_the_graph_is(tiny_artifact):
     assert manifest.explainer.state == "initialised"
     assert manifest.explainer.start == "random"
     assert {r.batch for r in manifest.parity} == {1, 2, 5}
-    assert all(r.max_abs_difference <= r.tolerance for r in manifest.parity)
+    assert all(r.difference <= r.tolerance for r in manifest.parity)
     assert manifest.provenance.versions["onnxruntime"]
     assert any("auxiliary weights are RANDOM" in c for c in manifest.cautions)
     assert any("RANDOM fusion weights" in c for c in manifest.cautions)
@@ -101,12 +101,32 @@ def test_newer_schema_says_update(copy):
         lambda d: d["files"]["model.onnx"].update(sha256="nonsense"),
         lambda d: d.update(kind="explainer"),
         lambda d: d["classifier"].update(class_names=["only one"]),
+        lambda d: d.update(files={}),
+        lambda d: d.update(inputs=[]),
+        lambda d: d["outputs"].pop(0),
     ],
 )
 def test_wrong_fields_are_named(copy, change):
     edit(copy, change)
     with pytest.raises(ArtifactError, match="is not a valid manifest: "):
         read(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["outputs"][2].update(shape=["batch", 2, 99, 16]),
+        lambda d: d["inputs"][0].update(dtype="uint8"),
+        lambda d: d["preprocessing"].update(input_size=[32, 32]),
+        lambda d: d["classifier"].update(num_classes=11),
+    ],
+)
+def test_a_manifest_that_does_not_match_its_graph(copy, change):
+    from ptame_deploy import Explainer
+
+    edit(copy, change)
+    with pytest.raises(ArtifactError, match="manifest"):
+        Explainer.load(copy)
 
 
 def test_files_outside_the_folder_are_refused(copy):

@@ -149,6 +149,8 @@ def test_corrupt_weights_are_refused(tiny_file, tmp_path, content, name):
         ("missing.py:build", "does not exist"),
         ("{tiny}:nothing", "cannot be imported"),
         ("{tiny}:number", "not a function"),
+        ("{tiny}:raises", "cannot be imported or made: RuntimeError: no luck"),
+        ("{tiny}:leaves", "cannot be imported or made: SystemExit"),
         ("{tiny}:not_a_module", "returned int"),
         ("{tiny}:two_outputs", r"must return logits \(B, classes\)"),
     ],

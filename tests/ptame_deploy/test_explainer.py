@@ -152,3 +152,10 @@ def test_min_max_normalisation_by_map():
     assert got[0].flatten().tolist() == [0.0, 1.0, 0.0, 1.0]
     assert got[1, 0].flatten().tolist() == [0.0, 0.0]  # flat: no division by zero
     assert torch.isfinite(got).all()
+
+
+def test_rounding_noise_of_a_flat_map_is_not_stretched():
+    features = [torch.full((1, c, 16 >> d, 16 >> d), 5.0) for d, c in enumerate(CHANNELS)]
+    with torch.no_grad():
+        raw = trained_explainer().class_maps(features, torch.tensor([[0, 1, 2]]))
+        assert min_max_normalise(raw).max() < 0.2
