@@ -25,7 +25,8 @@ def memory_figures(report: SpeedReport) -> list[Figure]:
     fused, alone = (_memory(report, contender) for contender in (FUSED, ALONE))
     figures = []
     for what, field in (("peak memory", "peak_mb"), ("peak memory while running", "run_peak_mb")):
-        value = getattr(fused, field) / getattr(alone, field) if fused and alone else None
+        above, below = (getattr(memory, field, None) for memory in (fused, alone))
+        value = above / below if above and below else None
         name = f"{what} fused/alone, {_pair(report)}, batch {MEMORY_BATCH}"
         figures.append(_figure(name, value, MAX_MEMORY_RATIO, at_least=False))
     return figures

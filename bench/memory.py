@@ -35,8 +35,8 @@ def peak_memory(graph: Path, inputs: Arrays, *, threads: int = 0) -> Memory:
     Returns:
         Resident memory in MB (1e6 bytes) above what the process held, with ONNX Runtime imported
         and the inputs made, before it opened the graph: the peak of loading and running, the peak
-        while running alone, and what was held once the graph was open. Large blocks that were freed do not count (glibc's
-        threshold for them is held at its first value, 128 KiB).
+        while running alone, and what was held once the graph was open. Large blocks that were
+        freed do not count (glibc's threshold for them is held at its first value, 128 KiB).
 
     Raises:
         MissingRequirementError: no Linux; resident memory is read from /proc.

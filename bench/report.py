@@ -89,7 +89,7 @@ def _ratio_line(comparison: Comparison, report: SpeedReport) -> str:
 
 
 def _cells(contender: Contender, reading: Reading) -> list[str]:
-    memory = _NOTHING if reading.memory is None else f"{reading.memory.run_peak_mb:.0f}"
+    memory = None if reading.memory is None else reading.memory.run_peak_mb
     figures = (reading.throughput, reading.latency)
     rate = next((f.images_per_s for f in figures if f is not None), None)
     return [
@@ -98,7 +98,7 @@ def _cells(contender: Contender, reading: Reading) -> list[str]:
         *_latency_cells(reading.latency),
         _number(rate),
         _number(contender.gmacs_per_image),
-        memory,
+        _NOTHING if memory is None else f"{memory:.0f}",
     ]
 
 

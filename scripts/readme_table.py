@@ -132,7 +132,8 @@ def _fused_in_rise_turns(suite: SuiteReport) -> str:
 
 def _peak_mb(report: SpeedReport, contender: str, batch: int) -> str:
     reading = report.reading(contender, batch)
-    return f"{reading.memory.run_peak_mb:.0f}" if reading and reading.memory else "-"
+    memory = reading.memory if reading else None
+    return f"{memory.run_peak_mb:.0f}" if memory and memory.run_peak_mb else "-"
 
 
 def _ratio(found: Comparison | None, digits: int) -> str:
