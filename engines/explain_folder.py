@@ -112,7 +112,7 @@ def explain_folder(
                     opacity=opacity,
                 )
                 with atomic_file(stem.with_name(f"{stem.name}.png")) as temporary:
-                    picture.save(temporary, format="PNG", optimize=True)
+                    picture.save(temporary, format="PNG")
                 if save_maps:
                     with atomic_file(stem.with_name(f"{stem.name}.npy")) as temporary:
                         np.save(temporary, explanation.saliency[position])
