@@ -31,7 +31,7 @@ demo: $(ENVIRONMENT)
 	$(BIN)/ptame explain demo/model demo/photos -o demo/explained
 	$(BIN)/ptame bench demo/model --batch 1 --rise-masks 500 --json demo/bench.json
 	@echo
-	@echo "Pictures:        demo/explained/*.png"
+	@echo "Pictures:         demo/explained/*.png"
 	@echo "Table of classes: demo/explained/results.csv"
 	@echo "Table of speed:   demo/bench.json"
 

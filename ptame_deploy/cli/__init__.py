@@ -31,7 +31,7 @@ app = typer.Typer(
     epilog=(
         "Exit codes: 0 done, 1 a check failed, 2 bad usage or input, 3 something is missing "
         "(package, driver, GPU, download, disk room), 4 an artifact is corrupt or does not match, "
-        "70 a bug in ptame, 130 interrupted."
+        "70 a bug in ptame, 130 interrupted, 143 terminated."
     ),
 )
 for command in (export, explain, bench, train):
