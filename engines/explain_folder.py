@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -147,9 +148,9 @@ def _output_names(photos: Sequence[Path]) -> dict[Path, str]:
 
 
 def _refuse_overwriting(photos: Sequence[Path], directory: Path, names: dict[Path, str]) -> None:
-    inputs = {path.resolve() for path in photos}
+    inputs = {os.path.realpath(path) for path in photos}  # does not fail on loops of links
     for name in names.values():
-        target = (directory / f"{name}.png").resolve()
+        target = os.path.realpath(directory / f"{name}.png")
         if target in inputs:
             message = (
                 f"{printable(target)} is a photo and would be replaced by its own picture. "

@@ -5,6 +5,7 @@ or mixed up with another is found before it is used.
 """
 
 import json
+import os
 import platform
 import sys
 from datetime import UTC, datetime
@@ -56,7 +57,7 @@ class Provenance(_Record):
         """Describe the running process."""
         return cls(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            command=" ".join(map(_printable, [Path(sys.argv[0]).name, *sys.argv[1:]])),
             seed=seed,
             versions=package_versions(),
         )
@@ -213,6 +214,11 @@ def _require(name: str, files: dict[str, FileRecord]) -> None:
 
 
 Manifest = TypeVar("Manifest", GraphManifest, ExplainerManifest)
+
+
+def _printable(argument: str) -> str:
+    """Return an argument as text that can be stored, whatever bytes it has."""
+    return os.fsencode(argument).decode("utf-8", "backslashreplace")
 
 
 def package_versions() -> dict[str, str]:

@@ -247,7 +247,7 @@ def _class_names(given: str | Sequence[str]) -> tuple[str, ...]:
     try:
         text = path.read_text(encoding="utf-8")
         names = json.loads(text) if path.suffix == ".json" else text.splitlines()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         message = (
             f"Class names {given} cannot be read ({error}). Give a JSON list, one name a line, "
             "or 'imagenet'."

@@ -27,7 +27,7 @@ class Preprocessing(BaseModel):
     Sizes are pixels, height before width. ``mean`` and ``std`` apply to RGB in [0, 1].
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     input_size: tuple[Size, Size] = (224, 224)
     resize: Size = 256  # the shorter side's length before the crop

@@ -62,7 +62,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             loaded = loaded[container]
     if not isinstance(loaded, dict):
         loaded = {}
-    state = {name: value for name, value in loaded.items() if isinstance(value, Tensor)}
+    state = {
+        name: value
+        for name, value in loaded.items()
+        if isinstance(name, str) and isinstance(value, Tensor) and not value.is_sparse
+    }
     if not state:
         message = f"Weights {path} hold no tensors by name (a state dict is expected)."
         raise InvalidInputError(message)

@@ -3,6 +3,7 @@
 Command modules import only typer at the top, so that ``--help`` and completion stay instant.
 """
 
+import errno
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from ptame_deploy.cli.bench import bench
 from ptame_deploy.cli.explain import explain
 from ptame_deploy.cli.export import export
 from ptame_deploy.cli.train import train
-from ptame_deploy.errors import MissingRequirementError, PtameError
+from ptame_deploy.errors import InvalidInputError, MissingRequirementError, PtameError
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -95,6 +96,11 @@ def _explained(error: Exception) -> tuple[str, int]:
         # A machine that only runs graphs was installed without what export and train need.
         message = f"This needs the package {error.name}. Install it: pip install {error.name}"
         return message, MissingRequirementError.exit_code
+    if isinstance(error, OSError) and error.errno is not None:
+        # Paths that are too long, loops of links, a full disk under a temporary folder.
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        code = MissingRequirementError.exit_code if full else InvalidInputError.exit_code
+        return f"{error.strerror}: {error.filename or 'while writing'}", code
     if isinstance(error, MemoryError):
         message = f"Out of memory ({error}). Try a smaller batch."
         return message, MissingRequirementError.exit_code

@@ -59,7 +59,7 @@ StdOption = Annotated[
 InterpolationOption = Annotated[
     str | None, typer.Option(help="Replace the interpolation: nearest, bilinear, bicubic, lanczos.")
 ]
-SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**62, help="Seed of everything random.")]
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,12 @@ def test_nothing_but_bad_files(tiny_artifact, tmp_path):
     assert table(tmp_path / "out") == []
 
 
+def test_a_loop_of_links_is_one_bad_file(tiny_artifact, photo_folder, tmp_path, capsys):
+    (photo_folder / "loop.jpg").symlink_to(photo_folder / "loop.jpg")
+    assert run(["explain", str(tiny_artifact), str(photo_folder), "-o", str(tmp_path / "o")]) == 2
+    assert "Explained 3 of 4 photos" in capsys.readouterr().out
+
+
 def test_names_that_collide_are_kept_apart(tiny_artifact, photo_folder, tmp_path):
     (photo_folder / "sub").mkdir()
     for name in ("sub/a.png", "a.jpg", "A.png"):

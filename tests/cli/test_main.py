@@ -68,6 +68,8 @@ def test_bad_usage_is_2(arguments, capsys):
         (errors.MissingRequirementError("reason"), 3),
         (errors.ArtifactError("reason"), 4),
         (ModuleNotFoundError("reason", name="reason"), 3),
+        (OSError(36, "reason", "a" * 300), 2),
+        (OSError(28, "reason"), 3),
         (MemoryError("reason"), 3),
         (KeyboardInterrupt(), 130),
         (RuntimeError("reason"), 70),
