@@ -5,7 +5,6 @@ or mixed up with another is found before it is used.
 """
 
 import json
-import os
 import platform
 import sys
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ptame_deploy.errors import ArtifactError, InvalidInputError
+from ptame_deploy.photos import printable
 from ptame_deploy.preprocessing import Preprocessing
 from ptame_deploy.storage import sha256_of_file
 
@@ -57,7 +57,7 @@ class Provenance(_Record):
         """Describe the running process."""
         return cls(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            command=" ".join(map(_printable, [Path(sys.argv[0]).name, *sys.argv[1:]])),
+            command=" ".join(map(printable, [Path(sys.argv[0]).name, *sys.argv[1:]])),
             seed=seed,
             versions=package_versions(),
         )
@@ -214,11 +214,6 @@ def _require(name: str, files: dict[str, FileRecord]) -> None:
 
 
 Manifest = TypeVar("Manifest", GraphManifest, ExplainerManifest)
-
-
-def _printable(argument: str) -> str:
-    """Return an argument as text that can be stored, whatever bytes it has."""
-    return os.fsencode(argument).decode("utf-8", "backslashreplace")
 
 
 def package_versions() -> dict[str, str]:

@@ -95,7 +95,7 @@ def open_photo(path: Path) -> Image.Image:
     except UnidentifiedImageError as error:
         message = f"{printable(path)}: not an image, or of a format that Pillow cannot read"
         raise UnreadablePhotoError(message) from error
-    except Exception as error:
+    except Exception as error:  # decoders fed with foreign bytes raise almost anything
         reason = " ".join(str(error).split()) or type(error).__name__
         message = f"{printable(path)}: cannot be decoded ({reason})"
         raise UnreadablePhotoError(message) from error
