@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.results import MapDifference
+from engines.onnx_runtime import OnnxRuntime
 from engines.runtime import Arrays, Runtime
 from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest, read_manifest
+from ptame_deploy.synthetic import synthetic_images
 
 if TYPE_CHECKING:
     from ptame_deploy.artifacts import ExplainerRecord
@@ -55,6 +56,7 @@ def graphs_of_artifact(directory: Path, workspace: Path) -> BenchGraphs:
         ArtifactError: it is corrupt.
     """
     manifest = read_manifest(directory, GRAPH_MANIFEST, GraphManifest)
+    OnnxRuntime(directory / GRAPH_FILE).check_border(manifest)
     classifier = workspace / "classifier.onnx"
     extract_classifier(directory / GRAPH_FILE, classifier)
     return BenchGraphs(manifest, directory / GRAPH_FILE, classifier, all_class_reason=NEEDS_SOURCE)
@@ -137,10 +139,8 @@ def make_inputs(manifest: GraphManifest, batch: int, *, seed: int = 0) -> Arrays
         ``image`` and, where the graph takes classes, ``class_index``: one for each image.
     """
     height, width = manifest.preprocessing.input_size
-    images = np.stack([_image(height, width, (seed, number)) for number in range(batch)])
+    images = synthetic_images(batch, height, width, uint8=manifest.takes_uint8, seed=seed)
     inputs: Arrays = {"image": images}
-    if manifest.takes_uint8:
-        inputs["image"] = np.rint(images.transpose(0, 2, 3, 1) * 255).astype(np.uint8)
     if manifest.takes_classes:
         generator = np.random.default_rng(seed)
         shape = (batch, 1)
@@ -173,13 +173,3 @@ def compare_maps(fused: Runtime, all_class: Runtime, inputs: Arrays) -> MapDiffe
         tolerance=MAP_TOLERANCE,
         equal=same_classes and largest <= MAP_TOLERANCE,
     )
-
-
-def _image(height: int, width: int, seed: tuple[int, int]) -> NDArray[np.float32]:
-    generator = np.random.default_rng(seed)
-    image: NDArray[Any] = np.zeros((3, height, width))
-    for cell in (64, 16, 4):
-        rows, columns = -(-height // cell), -(-width // cell)
-        blocks = generator.random((3, rows, columns)).repeat(cell, 1).repeat(cell, 2)
-        image += blocks[:, :height, :width]
-    return (image / 3).astype(np.float32)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from engines.runtime import Arrays
 from ptame_deploy.macs import macs_by_node
+from ptame_deploy.onnx_session import open_session
 
 _JOINED = ("Add", "Clip", "HardSigmoid", "LeakyRelu", "Mul", "Relu", "Sigmoid", "Tanh")
 
@@ -45,21 +46,9 @@ def operator_costs(
     Returns:
         Operators by time, the most expensive first.
     """
-    from ptame_deploy.onnx_session import check_onnxruntime
-
-    check_onnxruntime()
-    import onnxruntime
-
     macs = {node.name: node.macs for node in macs_by_node(graph, len(inputs["image"]))}
     with tempfile.TemporaryDirectory(prefix="ptame-profile-") as folder:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = threads
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        session = onnxruntime.InferenceSession(
-            str(graph), options, providers=["CPUExecutionProvider"]
-        )
+        session = open_session(graph, threads=threads, profile=Path(folder) / "profile")
         for _ in range(2 + runs):
             session.run(None, inputs)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))

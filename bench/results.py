@@ -58,12 +58,11 @@ class Ratio(_Record):
 class Memory(_Record):
     """Peak memory of a fresh process above what it held before it opened the graph.
 
-    ``peak_mb`` includes loading; ``run_peak_mb`` is the peak while the graph runs, None in results
-    from before it was measured.
+    ``peak_mb`` includes loading; ``run_peak_mb`` is the peak while the graph runs.
     """
 
     peak_mb: float
-    run_peak_mb: float | None = None
+    run_peak_mb: float
     after_opening_mb: float
 
 

@@ -21,6 +21,7 @@ from ptame_deploy.rendering import Panel, crop_seen, render
 from ptame_deploy.storage import atomic_file, write_text
 
 SCHEMA_VERSION = 1
+MAX_STEM_BYTES = 230
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,10 @@ def explain_folder(
                 with atomic_file(stem.with_name(f"{stem.name}.png")) as temporary:
                     picture.save(temporary, format="PNG")
                 if save_maps:
+                    buffer = io.BytesIO()
+                    np.save(buffer, explanation.saliency[position])
                     with atomic_file(stem.with_name(f"{stem.name}.npy")) as temporary:
-                        np.save(temporary, explanation.saliency[position])
+                        temporary.write_bytes(buffer.getvalue())
                 summary.rows += _rows(explanation, position, path, stem.name, saved=save_maps)
         advance(len(batch))
     _write_tables(explainer, summary, directory)
@@ -139,9 +142,11 @@ def _output_names(photos: Sequence[Path]) -> dict[Path, str]:
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for path in photos:
-        name, number = path.stem, 2
+        # Room for a number and an ending within the 255 bytes of a file name.
+        stem = os.fsdecode(os.fsencode(path.stem)[:MAX_STEM_BYTES])
+        name, number = stem, 2
         while name.casefold() in taken:
-            name, number = f"{path.stem}-{number}", number + 1
+            name, number = f"{stem}-{number}", number + 1
         taken.add(name.casefold())
         names[path] = name
     return names

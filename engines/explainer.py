@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engines.onnx_runtime import OnnxRuntime
-from engines.runtime import Runtime
+from engines.runtime import Arrays, Runtime
 from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest, read_manifest
-from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.onnx_session import CPU_PROVIDER
 from ptame_deploy.photos import open_photo, to_rgb
 from ptame_deploy.preprocessing import to_float
@@ -211,6 +211,9 @@ class Explainer:
         Args:
             images: uint8 (B, H, W, 3) of the classifier's input size.
             class_index: (B, K) int64 where the graph takes classes.
+
+        Raises:
+            CheckFailedError: the graph answers with NaN or infinity.
         """
         inputs: dict[str, NDArray[Any]] = {
             "image": images if self.manifest.takes_uint8 else to_float(images)
@@ -218,6 +221,7 @@ class Explainer:
         if class_index is not None:
             inputs["class_index"] = class_index
         outputs = self.runtime.run(inputs)
+        _refuse_not_finite(outputs)
         chosen = outputs["class_index"] if class_index is None else class_index
         probability = np.take_along_axis(_softmax(outputs["logits"]), chosen, axis=1)
         return Explanation(
@@ -254,6 +258,19 @@ def _rows(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
         message = f"An array of photos must be (B, H, W, 3) with B >= 1, got {images.shape}."
         raise InvalidInputError(message)
     yield from images
+
+
+def _refuse_not_finite(outputs: Arrays) -> None:
+    for name in ("logits", "saliency"):
+        values = outputs[name].reshape(len(outputs[name]), -1)
+        finite = np.asarray(np.isfinite(values).all(axis=1))
+        if not finite.all():
+            message = (
+                f"The graph answers {(~finite).sum()} of {len(finite)} photos with {name} that are "
+                "NaN or infinite. Its classifier's weights are broken, or its precision is too low "
+                "for this photo: use the FP32 graph."
+            )
+            raise CheckFailedError(message)
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

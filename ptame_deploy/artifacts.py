@@ -27,6 +27,7 @@ State = Literal["initialised", "trained"]
 Start = Literal["activation-map", "fit", "random"]
 # Under so many steps a trained explainer is hardly another than its start (the paper: 40,000).
 FEW_STEPS = 100
+MAX_NAME_LENGTH = 500
 _TRACED_PACKAGES = (
     "ptame-deploy", "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime",
     "onnxruntime-gpu", "numpy", "pillow", "lightning",
@@ -71,6 +72,11 @@ class WeightsRecord(_Record):
     random: bool = False
 
 
+def is_class_name(name: str) -> bool:
+    """Whether text can be a class name: not endless, without the half characters JSON can hold."""
+    return len(name) <= MAX_NAME_LENGTH and not any("\ud800" <= sign <= "\udfff" for sign in name)
+
+
 class ClassifierRecord(_Record):
     """The explained classifier."""
 
@@ -84,6 +90,10 @@ class ClassifierRecord(_Record):
         if self.class_names is not None and len(self.class_names) != self.num_classes:
             message = f"{len(self.class_names)} class names for {self.num_classes} classes"
             raise ValueError(message)
+        for name in self.class_names or []:
+            if not is_class_name(name):
+                message = f"class name {name[:50]!r} is not text, or over {MAX_NAME_LENGTH} long"
+                raise ValueError(message)
         return self
 
 
@@ -149,6 +159,14 @@ class GraphManifest(_Record):
         names = {value.name for value in self.outputs}
         if not {"logits", "saliency"} <= names or ("class_index" in names) == self.takes_classes:
             message = "the outputs must be logits and saliency, with class_index as in- or output"
+            raise ValueError(message)
+        saliency = next(value.shape for value in self.outputs if value.name == "saliency")
+        count = "classes" if self.top_k is None else self.top_k
+        if saliency[1:] != [count, *self.map_size] or (self.top_k is None) != self.takes_classes:
+            message = (
+                f"top_k {self.top_k} and map_size {self.map_size} do not fit the output saliency "
+                f"{saliency}"
+            )
             raise ValueError(message)
         return self
 

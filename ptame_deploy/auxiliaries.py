@@ -19,6 +19,7 @@ from ptame_deploy.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from ptame_deploy.pretrained import build_timm, build_torchvision
 from ptame_deploy.weights import override_weights, record_weights
 
+DEFAULT_INPUT_SIZE = 224
 MIN_INPUT_SIZE, MAX_INPUT_SIZE = 32, 2048
 
 
@@ -155,7 +156,7 @@ DEFAULT_AUXILIARY = "efficientnet_lite0"
 
 
 def load_auxiliary(
-    name: str, *, weights: str | None = None, input_size: int = 224, seed: int = 0
+    name: str, *, weights: str | None = None, input_size: int = DEFAULT_INPUT_SIZE, seed: int = 0
 ) -> Auxiliary:
     """Load an auxiliary, frozen.
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ptame_deploy.artifacts import ClassifierRecord, WeightsRecord
+from ptame_deploy.artifacts import MAX_NAME_LENGTH, ClassifierRecord, WeightsRecord, is_class_name
 from ptame_deploy.errors import InvalidInputError, PtameError
 from ptame_deploy.preprocessing import Preprocessing
 from ptame_deploy.pretrained import build_timm, build_torchvision
@@ -177,6 +177,16 @@ def _from_import_string(name: str) -> Backbone:
     if not isinstance(made, nn.Module):
         message = f"{name} returned {type(made).__name__}; an nn.Module or a Backbone is expected."
         raise InvalidInputError(message)
+    if isinstance(made, torch.jit.ScriptModule):
+        message = (
+            f"{name} returned a TorchScript module, which cannot be traced. Return the source."
+        )
+        raise InvalidInputError(message)
+    if any(tensor.is_meta for tensor in made.state_dict().values()):
+        message = (
+            f"{name} returned a module on the meta device: it has no weights. Load them first."
+        )
+        raise InvalidInputError(message)
     made.eval()
     record = record_weights(made, f"factory {name.rpartition(':')[2]}")
     return Backbone(name, made, Preprocessing(), 0, None, record)
@@ -218,7 +228,7 @@ def _foreign_code(name: str) -> Iterator[None]:
     """Tell a failure of the user's own code from one of ours."""
     try:
         yield
-    except PtameError:
+    except (PtameError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
         reason = str(error).split("\n", maxsplit=1)[0] or type(error).__name__
@@ -241,8 +251,18 @@ def _preprocessing(fields: dict[str, Any]) -> Preprocessing:
 def _class_names(given: str | Sequence[str]) -> tuple[str, ...]:
     if given == "imagenet":
         return imagenet_class_names()
-    if not isinstance(given, str):
-        return tuple(given)
+    names = _read_names(given) if isinstance(given, str) else list(given)
+    cleaned = tuple(" ".join(name.split()) for name in names)
+    for name in cleaned:
+        if not is_class_name(name):
+            message = (
+                f"Class name {name[:50]!r} is not text, or over {MAX_NAME_LENGTH} characters long."
+            )
+            raise InvalidInputError(message)
+    return cleaned
+
+
+def _read_names(given: str) -> list[str]:
     path = Path(given)
     try:
         text = path.read_text(encoding="utf-8")
@@ -256,7 +276,7 @@ def _class_names(given: str | Sequence[str]) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         message = f"Class names {given} are not a list of names."
         raise InvalidInputError(message)
-    return tuple(name.strip() for name in names)
+    return names
 
 
 def _checked(backbone: Backbone) -> Backbone:
@@ -265,7 +285,9 @@ def _checked(backbone: Backbone) -> Backbone:
     try:
         with torch.no_grad():
             logits = backbone.module(torch.zeros(2, 3, height, width))
-    except Exception as error:  # the classifier is foreign code
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:  # the classifier is foreign code
         reason = str(error).split("\n", maxsplit=1)[0]
         message = (
             f"{backbone.name} fails on an input of {height}x{width} pixels ({reason}). "
@@ -275,6 +297,10 @@ def _checked(backbone: Backbone) -> Backbone:
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[0] != 2:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         message = f"{backbone.name} must return logits (B, classes); for B = 2 it returned {got}."
+        raise InvalidInputError(message)
+    if logits.dtype != torch.float32 or logits.shape[1] == 0:
+        got = f"{logits.dtype} {tuple(logits.shape)}"
+        message = f"{backbone.name} must return float32 logits of at least one class, got {got}."
         raise InvalidInputError(message)
     num_classes = logits.shape[1]
     names = backbone.class_names

@@ -26,6 +26,12 @@ _ANCHORS = {
         "c0df25d5e21aeae51afde725"
     ),
 }
+# Matplotlib's jet: positions and levels of red, green and blue, straight lines in between.
+_JET = (
+    ((0, 0.35, 0.66, 0.89, 1), (0, 0, 1, 1, 0.5)),
+    ((0, 0.125, 0.375, 0.64, 0.91, 1), (0, 0, 1, 1, 0, 0)),
+    ((0, 0.11, 0.34, 0.65, 1), (0.5, 1, 1, 0, 0)),
+)
 
 
 @cache
@@ -33,8 +39,8 @@ def color_table(name: ColorMap) -> NDArray[np.uint8]:
     """Return a colour map as (256, 3) uint8 RGB, from low to high."""
     position = np.linspace(0.0, 1.0, 256)
     if name == "jet":
-        centres = np.array([0.75, 0.5, 0.25])  # red, green, blue
-        table = np.clip(1.5 - 4.0 * np.abs(position[:, None] - centres), 0.0, 1.0) * 255.0
+        channels = [np.interp(position, at, level) for at, level in _JET]
+        table = np.stack(channels, axis=1) * 255.0
     else:
         anchors = np.frombuffer(bytes.fromhex(_ANCHORS[name]), dtype=np.uint8).reshape(-1, 3)
         at = np.linspace(0.0, 1.0, len(anchors))

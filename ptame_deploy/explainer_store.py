@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ptame_deploy.artifacts import (
     EXPLAINER_FILE,
@@ -72,7 +72,8 @@ def save_explainer(
         MissingRequirementError: the disk is full.
     """
     with staged_artifact(directory, EXPLAINER_MANIFEST) as stage:
-        save_file(explainer.state_dict(), stage / EXPLAINER_FILE)
+        # Python's own writing tells a full disk from other failures.
+        (stage / EXPLAINER_FILE).write_bytes(save(explainer.state_dict()))
         manifest = ExplainerManifest(
             files=record_files(stage),
             provenance=Provenance.here(seed=seed),

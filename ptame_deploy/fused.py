@@ -28,11 +28,28 @@ def min_max_normalise(maps: Tensor) -> Tensor:
     return (maps - low) / torch.maximum(high - low, flat)
 
 
-class FusedModel(nn.Module):
-    """From an image to class and explanation in one forward pass."""
+class NormalisedClassifier(nn.Module):
+    """A classifier that takes images as they are, in [0, 1]."""
 
     mean: Tensor
     std: Tensor
+
+    def __init__(self, backbone: Backbone) -> None:
+        """Put the backbone's normalisation in front of it; the module itself is shared."""
+        super().__init__()
+        self.module = backbone.module
+        preprocessing = backbone.preprocessing
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map RGB (B, 3, H, W) in [0, 1] to logits (B, classes)."""
+        logits: Tensor = self.module((image - self.mean) / self.std)
+        return logits
+
+
+class FusedModel(nn.Module):
+    """From an image to class and explanation in one forward pass."""
 
     def __init__(
         self,
@@ -55,16 +72,13 @@ class FusedModel(nn.Module):
             map_size: maps at the finest tap's size, or resized bilinearly to the input's.
         """
         super().__init__()
-        self.classifier = backbone.module
+        self.classifier = NormalisedClassifier(backbone)
         self.num_classes = backbone.num_classes
         self.auxiliary = auxiliary
         self.explainer = explainer
         self.top_k = top_k
         self.uint8_input = uint8_input
         self.map_size = map_size
-        preprocessing = backbone.preprocessing
-        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1))
         self.eval()
 
     def forward(
@@ -81,7 +95,7 @@ class FusedModel(nn.Module):
         """
         if self.uint8_input:
             image = image.permute(0, 3, 1, 2).to(torch.float32) / 255.0
-        logits = self.classifier((image - self.mean) / self.std)
+        logits = self.classifier(image)
         if class_index is None:
             class_index = torch.topk(logits, self.top_k, dim=1).indices
         saliency = min_max_normalise(self.explainer(self.auxiliary(image), class_index))

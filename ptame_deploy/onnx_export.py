@@ -20,7 +20,6 @@ from ptame_deploy.artifacts import (
     ExplainerRecord,
     GraphManifest,
     Provenance,
-    TensorRecord,
     manifest_json,
     record_files,
 )
@@ -29,6 +28,7 @@ from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.explainer import ExplainerNet, FoldedExplainer
 from ptame_deploy.fused import FusedModel, MapSize
+from ptame_deploy.graph_border import Border
 from ptame_deploy.onnx_session import open_session
 from ptame_deploy.parity import ParityReport, compare
 from ptame_deploy.storage import staged_artifact
@@ -107,6 +107,8 @@ def export(
     with staged_artifact(directory, GRAPH_MANIFEST) as stage:
         path = stage / GRAPH_FILE
         graph = export_graph(model, backbone.preprocessing.input_size, path, options)
+        border = Border.of_graph(graph)
+        height, width = border.outputs[-1].shape[2:]
         parity = check_graph(path, model, backbone, options, seed=seed)
         report(parity)
         if parity.failures:
@@ -123,9 +125,9 @@ def export(
             classifier=backbone.record(),
             explainer=record,
             preprocessing=backbone.preprocessing,
-            inputs=[_tensor_record(value) for value in graph.graph.input],
-            outputs=[_tensor_record(value) for value in graph.graph.output],
-            map_size=_map_size(graph),
+            inputs=border.inputs,
+            outputs=border.outputs,
+            map_size=(int(height), int(width)),
             top_k=None if options.takes_classes else options.top_k,
             opset=options.opset,
             parity=parity.records,
@@ -202,7 +204,13 @@ def export_graph(
     if options.takes_classes:
         arguments.append(torch.zeros(TRACE_BATCH, 3, dtype=torch.int64))
         dynamic.append({0: batch, 1: torch.export.Dim("classes", min=1)})
-    expected = _expected_border(model, input_size, options)
+    border = Border.of_contract(
+        input_size=input_size,
+        map_size=input_size if options.map_size == "input" else model.auxiliary.map_size,
+        num_classes=model.num_classes,
+        top_k=None if options.takes_classes else options.top_k,
+        uint8_input=options.uint8_input,
+    )
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -210,8 +218,8 @@ def export_graph(
                 tuple(arguments),
                 dynamo=True,
                 dynamic_shapes=tuple(dynamic),
-                input_names=[value.name for value in expected[0]],
-                output_names=[value.name for value in expected[1]],
+                input_names=[value.name for value in border.inputs],
+                output_names=[value.name for value in border.outputs],
                 opset_version=options.opset,
                 verbose=False,
             )
@@ -225,7 +233,7 @@ def export_graph(
         message = f"PyTorch could not export the model as ONNX: {reason}"
         raise CheckFailedError(message) from error
     graph = onnx.load(path, load_external_data=False)
-    _check_border(graph, expected, options.opset)
+    border.check(graph, options.opset)
     return graph
 
 
@@ -263,58 +271,6 @@ def _run(
         feeds["class_index"] = asked
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, feeds), strict=True))
-
-
-def _expected_border(
-    model: FusedModel, input_size: tuple[int, int], options: GraphOptions
-) -> tuple[list[TensorRecord], list[TensorRecord]]:
-    """Return the graph contract's inputs and outputs: names, types, shapes."""
-    height, width = input_size
-    shape: list[int | str] = [3, height, width]
-    image = TensorRecord(name="image", dtype="float32", shape=["batch", *shape])
-    if options.uint8_input:
-        image = TensorRecord(name="image", dtype="uint8", shape=["batch", height, width, 3])
-    count: int | str = "classes" if options.takes_classes else options.top_k
-    index = TensorRecord(name="class_index", dtype="int64", shape=["batch", count])
-    map_size = input_size if options.map_size == "input" else model.auxiliary.map_size
-    logits = TensorRecord(name="logits", dtype="float32", shape=["batch", model.num_classes])
-    saliency = TensorRecord(name="saliency", dtype="float32", shape=["batch", count, *map_size])
-    if options.takes_classes:
-        return [image, index], [logits, saliency]
-    return [image], [logits, index, saliency]
-
-
-def _check_border(
-    graph: onnx.ModelProto, expected: tuple[list[TensorRecord], list[TensorRecord]], opset: int
-) -> None:
-    written = next(o.version for o in graph.opset_import if o.domain in ("", "ai.onnx"))
-    found = (
-        [_tensor_record(value) for value in graph.graph.input],
-        [_tensor_record(value) for value in graph.graph.output],
-    )
-    if written != opset or found != expected:
-        message = (
-            f"The exporter wrote opset {written} with {_border_text(found)}; "
-            f"asked for were opset {opset} with {_border_text(expected)}."
-        )
-        raise CheckFailedError(message)
-
-
-def _border_text(border: tuple[list[TensorRecord], list[TensorRecord]]) -> str:
-    sides = (", ".join(f"{t.name} {t.dtype} {t.shape}" for t in side) for side in border)
-    return " -> ".join(sides)
-
-
-def _tensor_record(value: onnx.ValueInfoProto) -> TensorRecord:
-    tensor = value.type.tensor_type
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-    shape = [d.dim_param or d.dim_value for d in tensor.shape.dim]
-    return TensorRecord(name=value.name, dtype=str(dtype), shape=shape)
-
-
-def _map_size(graph: onnx.ModelProto) -> tuple[int, int]:
-    height, width = graph.graph.output[-1].type.tensor_type.shape.dim[2:]
-    return height.dim_value, width.dim_value
 
 
 @contextlib.contextmanager

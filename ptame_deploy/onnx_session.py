@@ -47,7 +47,11 @@ def check_onnxruntime() -> str:
 
 
 def open_session(
-    model: Path | bytes, *, providers: Sequence[str] = (CPU_PROVIDER,), threads: int = 0
+    model: Path | bytes,
+    *,
+    providers: Sequence[str] = (CPU_PROVIDER,),
+    threads: int = 0,
+    profile: Path | None = None,
 ) -> "onnxruntime.InferenceSession":
     """Open a graph in ONNX Runtime.
 
@@ -55,6 +59,7 @@ def open_session(
         model: the ONNX file, or its bytes.
         providers: execution providers in order of preference; all must be there.
         threads: threads within an operator; 0 for one a core.
+        profile: start of the path of a profile, which ``end_profiling`` writes; None for none.
 
     Raises:
         MissingRequirementError: ONNX Runtime or a provider is not there.
@@ -76,6 +81,9 @@ def open_session(
     options.intra_op_num_threads = threads
     # The pattern of one batch size is kept beside the arena: measured, memory for no speed.
     options.enable_mem_pattern = False
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
     source = model if isinstance(model, bytes) else str(model)
     try:
         session = onnxruntime.InferenceSession(source, options, providers=list(providers))

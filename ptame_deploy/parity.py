@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ptame_deploy.artifacts import ParityRecord
 from ptame_deploy.errors import CheckFailedError
 from ptame_deploy.fused import FusedModel
+from ptame_deploy.synthetic import synthetic_images
 
 BATCHES = (1, 2, 5)
 TOLERANCE = 1e-4
@@ -36,29 +37,6 @@ class ParityReport:
     def failures(self) -> list[ParityRecord]:
         """The comparisons out of tolerance."""
         return [r for r in self.records if not r.difference <= r.tolerance]
-
-
-def synthetic_images(
-    count: int, height: int, width: int, *, uint8: bool, seed: int
-) -> NDArray[np.generic]:
-    """Make images with structure at several scales, so that classes and maps vary among them.
-
-    Args:
-        count: number of images.
-        height: pixels.
-        width: pixels.
-        uint8: uint8 (B, H, W, 3) instead of float32 (B, 3, H, W) in [0, 1].
-        seed: the same images for the same seed.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.zeros(count, 3, height, width)
-    for cells in (3, 9, 27):
-        noise = torch.rand(count, 3, cells, cells, generator=generator)
-        images += torch.nn.functional.interpolate(noise, size=(height, width), mode="bilinear")
-    images = ((images / 3 - 0.5) * 2.5 + 0.5).clamp(0, 1)
-    if uint8:
-        return (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
-    return images.numpy()
 
 
 def compare(

@@ -43,6 +43,14 @@ class Preprocessing(BaseModel):
             raise ValueError(message)
         return self
 
+    def __str__(self) -> str:
+        height, width = self.input_size
+        kind = "both sides" if self.squash else "shorter side"
+        return (
+            f"photos: {kind} to {self.resize} ({self.interpolation}), "
+            f"centre crop {height}x{width}, mean {_listed(self.mean)}, std {_listed(self.std)}"
+        )
+
     def resized_size(self, width: int, height: int) -> tuple[int, int]:
         """Return the (width, height) that a photo of this size is resized to before the crop.
 
@@ -100,6 +108,10 @@ class Preprocessing(BaseModel):
     def _crop_offset(self, width: int, height: int) -> tuple[int, int]:
         crop_height, crop_width = self.input_size
         return round((width - crop_width) / 2), round((height - crop_height) / 2)
+
+
+def _listed(numbers: tuple[float, ...]) -> str:
+    return ",".join(f"{number:g}" for number in numbers)
 
 
 def to_float(images: NDArray[np.uint8]) -> NDArray[np.float32]:

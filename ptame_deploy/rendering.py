@@ -1,5 +1,6 @@
 """Pictures of explanations: the photo as the classifier saw it, the map over it, and its scale."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -44,9 +45,18 @@ def crop_seen(photo: Image.Image, preprocessing: Preprocessing, height: int = PA
     input_height, input_width = preprocessing.input_size
     size = (round(height * input_width / input_height), height)
     left, top, right, bottom = preprocessing.crop_box(*photo.size)
+    x_scale, y_scale = size[0] / (right - left), size[1] / (bottom - top)
+    box = (max(left, 0.0), max(top, 0.0), min(right, photo.width), min(bottom, photo.height))
+    at = (round((box[0] - left) * x_scale), round((box[1] - top) * y_scale))
+    end = (round((box[2] - left) * x_scale), round((box[3] - top) * y_scale))
+    part = (max(1, end[0] - at[0]), max(1, end[1] - at[1]))
+    resized = photo.resize(part, Image.Resampling.LANCZOS, box=box)
+    if part == size:
+        return resized
     # A crop that reaches over the border shows black there, as the classifier saw it.
-    seen = photo.crop((round(left), round(top), round(right), round(bottom)))
-    return seen.resize(size, Image.Resampling.LANCZOS)
+    seen = Image.new("RGB", size)
+    seen.paste(resized, at)
+    return seen
 
 
 def overlay(
@@ -120,10 +130,25 @@ def _heading(draw: ImageDraw.ImageDraw, left: int, text: str, width: int, colour
 
 def _shortened(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
     """Cut a class name that is too long, keeping the probability at its end."""
-    name, separator, tail = text.rpartition("  ")
-    while name and draw.textlength(name + separator + tail, font=_font(16)) > width:
-        name = name.removesuffix("…")[:-1].rstrip() + "…" if len(name) > 2 else ""
-    return name + separator + tail
+    name, separator, tail = _drawable(text).rpartition("  ")
+
+    def fits(length: int) -> bool:
+        return draw.textlength(_cut(name, length) + separator + tail, font=_font(16)) <= width
+
+    if fits(len(name)):
+        return name + separator + tail
+    longest = bisect_left(range(min(len(name), width)), x=True, key=lambda n: not fits(n)) - 1
+    return _cut(name, max(0, longest)) + separator + tail
+
+
+def _cut(name: str, length: int) -> str:
+    return name if length >= len(name) else name[:length].rstrip() + "…"
+
+
+def _drawable(text: str) -> str:
+    """Return text on one line, without what a font has no sign for."""
+    signs = (sign if sign.isprintable() else " " for sign in text)
+    return "".join(signs)
 
 
 def _color_bar(

@@ -31,7 +31,7 @@ def writable(target: Path) -> Iterator[None]:
             raise MissingRequirementError(message) from error
         if error.errno in (
             errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
-            errno.ENAMETOOLONG,
+            errno.ENAMETOOLONG, errno.ENOENT, errno.ELOOP,
         ):  # fmt: skip
             message = f"Cannot write {target}: {error.strerror}. Choose another -o."
             raise InvalidInputError(message) from error

@@ -63,14 +63,19 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not isinstance(loaded, dict):
         loaded = {}
     state = {
-        name: value
-        for name, value in loaded.items()
-        if isinstance(name, str) and isinstance(value, Tensor) and not value.is_sparse
+        name: value for name, value in loaded.items() if isinstance(name, str) and _is_plain(value)
     }
     if not state:
         message = f"Weights {path} hold no tensors by name (a state dict is expected)."
         raise InvalidInputError(message)
     return state
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a checkpoint's value is a dense, real tensor with values of its own."""
+    if not isinstance(value, Tensor) or value.layout is not torch.strided:
+        return False
+    return not (value.is_meta or value.is_complex() or value.is_quantized)
 
 
 def load_state(module: nn.Module, state: dict[str, Tensor], source: str) -> None:

@@ -65,7 +65,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rise-masks", type=int, default=1000, help="with the first auxiliary")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each row, at least")
     parser.add_argument("--iterations", type=int, default=20, help="of each row, at least")
-    parser.add_argument("--rounds", type=int, default=30, help="turns; more cancel more noise")
+    parser.add_argument("--rounds", type=int, default=50, help="turns; more cancel more noise")
     parser.add_argument("--mode", default="latency", choices=("latency", "throughput", "both"))
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)

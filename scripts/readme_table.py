@@ -133,7 +133,7 @@ def _fused_in_rise_turns(suite: SuiteReport) -> str:
 def _peak_mb(report: SpeedReport, contender: str, batch: int) -> str:
     reading = report.reading(contender, batch)
     memory = reading.memory if reading else None
-    return f"{memory.run_peak_mb:.0f}" if memory and memory.run_peak_mb else "-"
+    return f"{memory.run_peak_mb:.0f}" if memory else "-"
 
 
 def _ratio(found: Comparison | None, digits: int) -> str:

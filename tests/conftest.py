@@ -61,6 +61,39 @@ def raises():
 
 def leaves():
     raise SystemExit(3)
+
+
+def leaves_later():
+    class Leaves(nn.Module):
+        def forward(self, x):
+            raise SystemExit(3)
+    return Leaves()
+
+
+def half():
+    return nn.Sequential(build(), HalfPrecision())
+
+
+class HalfPrecision(nn.Module):
+    def forward(self, x):
+        return x.half()
+
+
+def no_classes():
+    return nn.Sequential(nn.Flatten(), Nothing())
+
+
+class Nothing(nn.Module):
+    def forward(self, x):
+        return x[:, :0]
+
+
+def scripted():
+    return torch.jit.script(build())
+
+
+def meta():
+    return build().to("meta")
 '''
 TINY_OPTIONS = ("--auxiliary", "mobilenet_v3_small", "--auxiliary-weights", "random",
                 "--auxiliary-size", "64", "--input-size", "64", "--resize", "72")  # fmt: skip

@@ -21,14 +21,3 @@ def apply_mask(image: Tensor, mask: Tensor) -> Tensor:
         mask, size=image.shape[-2:], mode="bilinear", align_corners=False
     )
     return image * resized
-
-
-def normalise(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Turn an image in [0, 1] into a classifier's input.
-
-    Args:
-        image: (B, 3, H, W) RGB in [0, 1].
-        mean: (1, 3, 1, 1).
-        std: (1, 3, 1, 1).
-    """
-    return (image - mean) / std

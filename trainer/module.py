@@ -4,16 +4,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import CheckFailedError, MissingRequirementError
 from ptame_deploy.explainer import ExplainerNet
+from ptame_deploy.fused import NormalisedClassifier
 from ptame_deploy.vision import import_torchvision
 from trainer.data import Batch
 from trainer.losses import LossTerms, loss_terms
-from trainer.masking import apply_mask, normalise
+from trainer.masking import apply_mask
 from trainer.presets import LossWeights
 
 import_torchvision()  # Lightning may import it too, and must find it whole
@@ -47,14 +48,11 @@ class ExplainerModule(LightningModule):
     """Trains an explainer; classifier and auxiliary stay as they are.
 
     Attributes:
-        classifier: frozen; normalised images (B, 3, H, W) to logits.
+        classifier: frozen; images (B, 3, H, W) in [0, 1] to logits.
         auxiliary: frozen.
         explainer: what is trained.
         min_batch: images that a step needs at least.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -66,14 +64,11 @@ class ExplainerModule(LightningModule):
     ) -> None:
         """Put the parts together."""
         super().__init__()
-        self.classifier: nn.Module = backbone.module.requires_grad_(requires_grad=False)
+        self.classifier = NormalisedClassifier(backbone).requires_grad_(requires_grad=False)
         self.auxiliary: Auxiliary = auxiliary.requires_grad_(requires_grad=False)
         self.explainer: ExplainerNet = explainer
         self.weights = weights
         self.optimiser = optimiser
-        preprocessing = backbone.preprocessing
-        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1))
         self.min_batch = _min_batch(auxiliary)
         self.train()
 
@@ -93,7 +88,7 @@ class ExplainerModule(LightningModule):
             (B,) int64.
         """
         with torch.no_grad():
-            logits: Tensor = self.classifier(normalise(images, self.mean, self.std))
+            logits: Tensor = self.classifier(images)
             return logits.argmax(dim=1)
 
     def masks(self, images: Tensor, target: Tensor) -> Tensor:
@@ -124,7 +119,7 @@ class ExplainerModule(LightningModule):
         target = self.predicted_classes(images)
         masks = self.masks(images, target)
         own = masks.diagonal().permute(2, 0, 1).unsqueeze(1)  # (B, 1, h, w), each image's own class
-        logits = self.classifier(normalise(apply_mask(images, own), self.mean, self.std))
+        logits = self.classifier(apply_mask(images, own))
         return loss_terms(logits, target, masks, self.weights)
 
     def training_step(self, batch: Batch) -> dict[str, Any] | None:

@@ -12,8 +12,8 @@ from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.explainer import ExplainerNet, shares_classes, start_explainer
+from ptame_deploy.fused import NormalisedClassifier
 from trainer.data import Batch
-from trainer.masking import normalise
 
 StartChoice = Literal["auto", "activation-map", "fit", "random"]
 # A line through fewer photos says nothing about others.
@@ -140,9 +140,7 @@ def collect(
         what a map of theirs sums up; the logits (N, classes) float64; and what was skipped.
     """
     device = auxiliary.mean.device
-    mean = torch.tensor(backbone.preprocessing.mean, device=device).view(1, 3, 1, 1)
-    std = torch.tensor(backbone.preprocessing.std, device=device).view(1, 3, 1, 1)
-    backbone.module.eval()
+    classifier = NormalisedClassifier(backbone).to(device).eval()
     features, logits, skipped = [], [], []
     with torch.no_grad():
         for batch in batches:
@@ -151,7 +149,7 @@ def collect(
                 continue
             images = batch.images.to(device)
             features.append(auxiliary(images)[-1].relu().mean(dim=(2, 3)).cpu().double())
-            logits.append(backbone.module(normalise(images, mean, std)).cpu().double())
+            logits.append(classifier(images).cpu().double())
     if not features:
         return torch.empty(0, 0), torch.empty(0, 0), skipped
     return torch.cat(features), torch.cat(logits), skipped

@@ -4,9 +4,13 @@ Command modules import only typer at the top, so that ``--help`` and completion 
 """
 
 import errno
+import math
+import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
+from io import TextIOWrapper
 from types import FrameType
 from typing import Annotated, Any, cast
 
@@ -21,6 +25,8 @@ from ptame_deploy.cli.train import train
 from ptame_deploy.errors import InvalidInputError, MissingRequirementError, PtameError
 
 INTERRUPTED = 130
+BROKEN_PIPE = 141
+CLEANING_UP_SECONDS = 1.0  # after which another Ctrl-C counts anew
 TERMINATED = 143
 BUG = 70
 
@@ -77,7 +83,13 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except BrokenPipeError:
+        _discard_output()
+        return BROKEN_PIPE
     except Exception as error:
+        if _interrupts.seen:  # imports turn Ctrl-C into errors of their own
+            console.error("Interrupted.")
+            return INTERRUPTED
         if console.settings.debug:
             raise
         message, code = _explained(error)
@@ -111,6 +123,29 @@ def _explained(error: Exception) -> tuple[str, int]:
     return message, BUG
 
 
+def _discard_output() -> None:
+    """Forget what is still buffered for a reader that went away."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Interrupts:
+    """Ctrl-C: the first unwinds the stack; more of them do not break into the cleaning up."""
+
+    def __init__(self) -> None:
+        self.seen = False
+        self._last = -math.inf
+
+    def __call__(self, _signal: int, _frame: FrameType | None) -> None:
+        self.seen = True
+        recently = time.monotonic() - self._last < CLEANING_UP_SECONDS
+        if not recently:
+            self._last = time.monotonic()
+            raise KeyboardInterrupt
+
+
+_interrupts = _Interrupts()
+
+
 class _Terminated(BaseException):
     """SIGTERM: unwinds the stack, so that temporary files are removed."""
 
@@ -118,10 +153,22 @@ class _Terminated(BaseException):
 def main() -> None:
     """Run the command line of this process."""
     signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, _interrupts)
+    for stream in (sys.stdout, sys.stderr):
+        # A class name must not fail for want of a letter in the terminal's encoding.
+        cast("TextIOWrapper", stream).reconfigure(errors="backslashreplace")
     try:
         code = run(sys.argv[1:])
+        sys.stdout.flush()
     except _Terminated:
         code = TERMINATED
+    except BrokenPipeError:
+        _discard_output()
+        code = BROKEN_PIPE
+    except OSError as error:
+        _discard_output()
+        message, code = _explained(error)
+        console.error(message)
     sys.exit(code)
 
 

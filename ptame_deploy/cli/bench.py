@@ -138,11 +138,11 @@ def _export(
     seed: int,
 ) -> "BenchGraphs":
     from bench.graphs import graphs_of_parts
-    from ptame_deploy.backbones import load_backbone
 
-    console.info(f"Loading {backbone} ...")
     overrides = options.preprocessing_overrides(input_size, None, None, None, None)
-    classifier = load_backbone(backbone, weights=weights, preprocessing=overrides, seed=seed)
+    classifier = options.load_classifier(
+        backbone, weights=weights, preprocessing=overrides, seed=seed
+    )
     parts = options.load_parts(
         classifier,
         explainer=explainer,

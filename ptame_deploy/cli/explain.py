@@ -123,7 +123,7 @@ def _class_index(manifest: "GraphManifest", text: str) -> int:
     names = manifest.classifier.class_names or []
     if text in names:
         return names.index(text)
-    if text.isdecimal() and int(text) < manifest.classifier.num_classes:
+    if text.isdecimal() and len(text) < 10 and int(text) < manifest.classifier.num_classes:
         return int(text)
     import difflib
 

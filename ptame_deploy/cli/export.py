@@ -69,7 +69,6 @@ def export(
     Without --explainer the explainer starts as the auxiliary's class activation map, which is
     useful before any training where the classifier's classes are ImageNet's.
     """
-    from ptame_deploy.backbones import load_backbone
     from ptame_deploy.errors import InvalidInputError
     from ptame_deploy.onnx_export import GraphOptions
     from ptame_deploy.onnx_export import export as export_artifact
@@ -80,8 +79,7 @@ def export(
     if takes_classes and top_k != 1:
         message = "--top-k and --classes input exclude each other: the caller chooses the classes."
         raise InvalidInputError(message)
-    console.info(f"Loading {backbone} ...")
-    classifier = load_backbone(
+    classifier = options.load_classifier(
         backbone,
         weights=weights,
         preprocessing=options.preprocessing_overrides(input_size, resize, mean, std, interpolation),

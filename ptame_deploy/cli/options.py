@@ -90,6 +90,51 @@ def preprocessing_overrides(
     return {name: value for name, value in given.items() if value is not None}
 
 
+def load_classifier(
+    name: str,
+    *,
+    weights: str | None,
+    preprocessing: dict[str, Any],
+    class_names: str | None = None,
+    seed: int,
+) -> "Backbone":
+    """Load a classifier, and say how photos will be prepared for it.
+
+    Raises:
+        InvalidInputError: see `ptame_deploy.backbones.load_backbone`.
+        MissingRequirementError: weights that cannot be downloaded.
+        ArtifactError: a corrupt file of weights.
+    """
+    from ptame_deploy.backbones import load_backbone
+
+    console.info(f"Loading {name} ...")
+    backbone = load_backbone(
+        name, weights=weights, preprocessing=preprocessing, class_names=class_names, seed=seed
+    )
+    console.info(f"  {backbone.num_classes} classes; {backbone.preprocessing}")
+    return backbone
+
+
+def load_auxiliary(
+    name: str | None, weights: str | None, size: int | None, seed: int
+) -> "Auxiliary":
+    """Load the auxiliary that was asked for, or the default one.
+
+    Raises:
+        InvalidInputError: see `ptame_deploy.auxiliaries.load_auxiliary`.
+        MissingRequirementError: weights that cannot be downloaded.
+        ArtifactError: a corrupt file of weights.
+    """
+    from ptame_deploy import auxiliaries
+
+    return auxiliaries.load_auxiliary(
+        name or auxiliaries.DEFAULT_AUXILIARY,
+        weights=weights,
+        input_size=size or auxiliaries.DEFAULT_INPUT_SIZE,
+        seed=seed,
+    )
+
+
 def load_parts(
     backbone: "Backbone",
     *,
@@ -106,7 +151,6 @@ def load_parts(
         MissingRequirementError: weights that cannot be downloaded.
         ArtifactError: an explainer that is corrupt or made for others.
     """
-    from ptame_deploy.auxiliaries import DEFAULT_AUXILIARY, load_auxiliary
     from ptame_deploy.errors import InvalidInputError
     from ptame_deploy.explainer import start_explainer
     from ptame_deploy.explainer_store import (
@@ -126,18 +170,13 @@ def load_parts(
             raise InvalidInputError(message)
         loaded = load_auxiliary(
             manifest.explainer.auxiliary,
-            weights=auxiliary_weights,
-            input_size=manifest.explainer.auxiliary_input_size,
-            seed=seed,
+            auxiliary_weights,
+            manifest.explainer.auxiliary_input_size,
+            seed,
         )
         net = load_explainer(explainer, backbone, loaded)
         return Parts(backbone, loaded, net, manifest.explainer)
-    loaded = load_auxiliary(
-        auxiliary or DEFAULT_AUXILIARY,
-        weights=auxiliary_weights,
-        input_size=auxiliary_size or 224,
-        seed=seed,
-    )
+    loaded = load_auxiliary(auxiliary, auxiliary_weights, auxiliary_size, seed)
     net, start = start_explainer(loaded, backbone.num_classes, backbone.class_names, seed=seed)
     if start == "random":
         console.warn(

@@ -111,20 +111,12 @@ def train(
     found = find_photos(photos)
     check_writable(output)
 
-    from ptame_deploy.auxiliaries import DEFAULT_AUXILIARY, load_auxiliary
-    from ptame_deploy.backbones import load_backbone
     from ptame_deploy.explainer_store import record_explainer, save_explainer
 
-    console.info(f"Loading {backbone} ...")
-    classifier = load_backbone(
+    classifier = options.load_classifier(
         backbone, weights=weights, preprocessing=overrides, class_names=class_names, seed=seed
     )
-    loaded = load_auxiliary(
-        auxiliary or DEFAULT_AUXILIARY,
-        weights=auxiliary_weights,
-        input_size=auxiliary_size or 224,
-        seed=seed,
-    )
+    loaded = options.load_auxiliary(auxiliary, auxiliary_weights, auxiliary_size, seed)
     _warn_of_weights(classifier, loaded)
     result = _fit(classifier, loaded, found, settings)
     if result.skipped:

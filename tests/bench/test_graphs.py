@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import numpy as np
 import onnx
 import pytest
@@ -7,7 +10,7 @@ from bench.graphs import compare_maps, extract_classifier, graphs_of_artifact, m
 from bench.memory import peak_memory
 from bench.operators import operator_costs
 from engines.onnx_runtime import OnnxRuntime
-from ptame_deploy.errors import CheckFailedError
+from ptame_deploy.errors import ArtifactError, CheckFailedError
 from ptame_deploy.macs import count_macs
 
 pytestmark = pytest.mark.integration
@@ -115,3 +118,13 @@ def test_operators_carry_all_multiply_adds(tiny_artifact, tmp_path):
     assert sum(cost.time_share for cost in costs) == pytest.approx(1)
     assert sum(cost.macs_share for cost in costs) == pytest.approx(1)
     assert costs == sorted(costs, key=lambda cost: -cost.time_ms)
+
+
+def test_a_graph_that_is_not_its_manifests_is_refused(tiny_artifact, tmp_path):
+    shutil.copytree(tiny_artifact, tmp_path / "m")
+    path = tmp_path / "m" / "model.json"
+    manifest = json.loads(path.read_text())
+    manifest["preprocessing"]["input_size"] = [32, 32]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match="prepares images of 32x32"):
+        graphs_of_artifact(tmp_path / "m", tmp_path)

@@ -155,3 +155,25 @@ def test_class_names_are_found_and_printed(export_tiny, photo_folder, tmp_path, 
     capsys.readouterr()
     assert run([*arguments, "-c", "Ding 44"]) == 2
     assert "Did you mean Ding 4" in capsys.readouterr().err
+
+
+def test_long_file_names_keep_apart(tiny_artifact, photo_folder, tmp_path):
+    photo = (photo_folder / "a.png").read_bytes()
+    for end in "12":
+        (photo_folder / ("ü" * 124 + end + ".png")).write_bytes(photo)
+    arguments = ["explain", str(tiny_artifact), str(photo_folder), "-o", str(tmp_path / "out")]
+    assert run([*arguments, "--save-maps"]) == 0
+    rows = table(tmp_path / "out")
+    assert len({row["overlay"] for row in rows}) == 5
+    assert all((tmp_path / "out" / row["overlay"]).is_file() for row in rows)
+
+
+def test_numbers_of_classes_that_no_integer_holds(tiny_classes_artifact, photo_folder, tmp_path):
+    arguments = [
+        "explain",
+        str(tiny_classes_artifact),
+        str(photo_folder),
+        "-o",
+        str(tmp_path / "o"),
+    ]
+    assert run([*arguments, "-c", "9" * 5000]) == 2

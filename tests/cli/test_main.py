@@ -1,8 +1,10 @@
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -151,3 +153,45 @@ def test_broken_pipe_is_no_error(tmp_path):
     )
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+def test_a_full_disk_behind_the_output_is_3():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ptame_deploy", "--version"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 3
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_a_terminal_of_few_letters(tiny_artifact, photo_folder, tmp_path):
+    (photo_folder / "猫.png").write_bytes((photo_folder / "a.png").read_bytes())
+    done = ptame("-v", "explain", str(tiny_artifact), str(photo_folder), "-o", str(tmp_path / "ü"),
+                 env=os.environ | {"PYTHONIOENCODING": "ascii"})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert r"\u732b" in done.stderr
+
+
+def test_ctrl_c_that_an_import_turned_into_an_error(monkeypatch, capsys):
+    def fail(*args, **kwargs):
+        with contextlib.suppress(KeyboardInterrupt):
+            cli._interrupts(signal.SIGINT, None)
+        raise ImportError("numpy says something else")
+
+    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(cli, "_interrupts", cli._Interrupts())
+    assert run([]) == 130
+    assert "Interrupted" in capsys.readouterr().err
+
+
+def test_a_second_ctrl_c_does_not_break_into_the_cleaning_up(monkeypatch):
+    interrupts = cli._Interrupts()
+    with pytest.raises(KeyboardInterrupt):
+        interrupts(signal.SIGINT, None)
+    interrupts(signal.SIGINT, None)
+    monkeypatch.setattr(cli, "CLEANING_UP_SECONDS", 0)
+    with pytest.raises(KeyboardInterrupt):
+        interrupts(signal.SIGINT, None)

@@ -7,7 +7,12 @@ import pytest
 from PIL import Image
 
 from ptame_deploy import Explainer
-from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError
+from ptame_deploy.errors import (
+    ArtifactError,
+    CheckFailedError,
+    InvalidInputError,
+    MissingRequirementError,
+)
 from ptame_deploy.photos import open_photo
 from ptame_deploy.preprocessing import to_float
 
@@ -220,3 +225,18 @@ def test_explaining_needs_no_torch(tiny_artifact, photo_folder, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "a.png").is_file()
+
+
+def test_answers_that_are_no_numbers_are_refused(tiny_artifact, photo_folder):
+    class Broken:
+        description = "toy"
+
+        def run(self, inputs):
+            answers = runtime.run(inputs)
+            answers["logits"][1, 3] = np.nan
+            return answers
+
+    explainer = Explainer.load(tiny_artifact)
+    runtime, explainer.runtime = explainer.runtime, Broken()
+    with pytest.raises(CheckFailedError, match="1 of 3 photos with logits that are NaN"):
+        explainer(sorted(photo_folder.iterdir()))

@@ -104,6 +104,11 @@ def test_newer_schema_says_update(copy):
         lambda d: d.update(files={}),
         lambda d: d.update(inputs=[]),
         lambda d: d["outputs"].pop(0),
+        lambda d: d.update(top_k=3),
+        lambda d: d.update(top_k=None),
+        lambda d: d.update(map_size=[8, 8]),
+        lambda d: d["classifier"].update(class_names=["x" * 501] * 10),
+        lambda d: d["classifier"].update(class_names=["half \ud800"] * 10),
     ],
 )
 def test_wrong_fields_are_named(copy, change):

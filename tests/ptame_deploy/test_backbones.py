@@ -153,6 +153,11 @@ def test_corrupt_weights_are_refused(tiny_file, tmp_path, content, name):
         ("{tiny}:leaves", "cannot be imported or made: SystemExit"),
         ("{tiny}:not_a_module", "returned int"),
         ("{tiny}:two_outputs", r"must return logits \(B, classes\)"),
+        ("{tiny}:leaves_later", "fails on an input"),
+        ("{tiny}:half", "must return float32 logits"),
+        ("{tiny}:no_classes", "at least one class"),
+        ("{tiny}:scripted", "TorchScript"),
+        ("{tiny}:meta", "has no weights"),
     ],
 )
 def test_backbones_that_cannot_be(tiny_file, name, message):
@@ -209,3 +214,14 @@ def test_hub_without_network_fails_at_once(monkeypatch):
         load_backbone("timm:resnet10t")
     assert seen == [True]
     assert before == constants.HF_HUB_OFFLINE
+
+
+@pytest.mark.parametrize("name", ["x" * 501, "half \ud800"])
+def test_class_names_that_cannot_be_written(tiny_file, name):
+    with pytest.raises(InvalidInputError, match="is not text, or over 500 characters"):
+        load_backbone(f"{tiny_file}:build", class_names=[name, *map(str, range(9))])
+
+
+def test_line_breaks_in_class_names_become_spaces(tiny_file):
+    names = ["a\nlong  one", *map(str, range(9))]
+    assert load_backbone(f"{tiny_file}:build", class_names=names).class_names[0] == "a long one"

@@ -12,8 +12,9 @@ from ptame_deploy.auxiliaries import load_auxiliary
 from ptame_deploy.backbones import load_backbone
 from ptame_deploy.explainer import start_explainer
 from ptame_deploy.explainer_store import record_explainer
-from ptame_deploy.onnx_export import GraphOptions, export, fuse
-from ptame_deploy.parity import compare, synthetic_images
+from ptame_deploy.onnx_export import GraphOptions, export, export_graph, fuse
+from ptame_deploy.parity import compare
+from ptame_deploy.synthetic import synthetic_images
 
 pytestmark = pytest.mark.integration
 
@@ -53,12 +54,19 @@ def test_map_changes_with_image_and_with_class(tiny_artifact):
     np.testing.assert_allclose(saliency.max((2, 3)), 1, atol=1e-5)
 
 
-def test_no_map_of_a_class_that_nobody_asked_for(tiny_artifact):
-    """No tensor in the graph has all classes and positions at once."""
-    graph = onnx.shape_inference.infer_shapes(onnx.load(tiny_artifact / "model.onnx"))
-    for value in graph.graph.value_info:
-        shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
-        assert not (len(shape) == 4 and shape[1] == 10), value.name
+def maps_of_all_classes(path):
+    """Name the tensors that have all 10 classes and positions at once."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.value_info}
+    return [name for name, shape in shapes.items() if len(shape) == 4 and shape[1] == 10]
+
+
+def test_no_map_of_a_class_that_nobody_asked_for(tiny_artifact, tiny_file, tmp_path):
+    assert maps_of_all_classes(tiny_artifact / "model.onnx") == []
+    backbone, auxiliary, explainer, _ = parts(tiny_file)
+    model = fuse(backbone, auxiliary, explainer, GraphOptions(), all_classes=True)
+    export_graph(model, (64, 64), tmp_path / "all.onnx", GraphOptions())
+    assert maps_of_all_classes(tmp_path / "all.onnx")
 
 
 def test_classes_as_input_and_uint8(tiny_classes_artifact, tiny_artifact):
@@ -178,6 +186,7 @@ def test_synthetic_images():
     assert first.max() <= 1
     np.testing.assert_array_equal(first, synthetic_images(3, 40, 50, uint8=False, seed=0))
     assert np.abs(first[0] - first[1]).max() > 0.2
+    np.testing.assert_array_equal(first[:1], synthetic_images(1, 40, 50, seed=0))
 
 
 REAL = {

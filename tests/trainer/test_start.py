@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional
 
 from ptame_deploy.errors import InvalidInputError
 from trainer.data import Batch
@@ -66,13 +67,14 @@ def test_the_fitted_maps_sum_up_to_the_prediction(backbone, auxiliary, squares):
     assert started.fit == fit
     assert started.skipped == ["bad.png: no photo"]
     assert weights.abs().max() > 1e-4
-    images = squares(3, seed=2)
-    maps = started.explainer.all_class_maps([tap.relu() for tap in auxiliary(images)])
-    pooled = auxiliary(images)[-1].relu().mean(dim=(2, 3)) @ weights.T.float()
-    # Bilinear upsampling by two keeps a map's mean, but for the repeated border.
-    coarse = started.explainer.branches[-1](auxiliary(images)[-1]).mean(dim=(2, 3))
-    assert torch.allclose(coarse @ weights.T.float(), pooled, atol=1e-5)
-    assert torch.isfinite(maps).all()
+    taps = auxiliary(squares(3, seed=2))
+    maps = started.explainer.all_class_maps(taps)
+    expected = torch.einsum("kc,bchw->bkhw", weights.float(), taps[-1].relu())
+    prediction = taps[-1].relu().mean(dim=(2, 3)) @ weights.T.float()
+    assert torch.allclose(expected.mean(dim=(2, 3)), prediction, atol=1e-5)
+    for finer in reversed(taps[:-1]):
+        expected = functional.interpolate(expected, size=finer.shape[2:], mode="bilinear")
+    assert torch.allclose(maps, expected, atol=1e-5)
 
 
 def test_starts_follow_choice_and_classes(backbone, auxiliary):
