@@ -12,11 +12,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ptame_deploy.errors import ArtifactError, InvalidInputError
 from ptame_deploy.photos import printable
 from ptame_deploy.preprocessing import Preprocessing
+from ptame_deploy.records import Precision, PrecisionRecord, Record
 from ptame_deploy.storage import sha256_of_file
 
 SCHEMA_VERSION = 1
@@ -34,18 +35,14 @@ _TRACED_PACKAGES = (
 )  # fmt: skip
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FileRecord(_Record):
+class FileRecord(Record):
     """One file of an artifact."""
 
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
-class Provenance(_Record):
+class Provenance(Record):
     """When, with what and by which command an artifact was made."""
 
     created: str
@@ -64,7 +61,7 @@ class Provenance(_Record):
         )
 
 
-class WeightsRecord(_Record):
+class WeightsRecord(Record):
     """Where weights came from; the hash covers names, shapes and values, not the file format."""
 
     source: str
@@ -77,7 +74,7 @@ def is_class_name(name: str) -> bool:
     return len(name) <= MAX_NAME_LENGTH and not any("\ud800" <= sign <= "\udfff" for sign in name)
 
 
-class ClassifierRecord(_Record):
+class ClassifierRecord(Record):
     """The explained classifier."""
 
     name: str
@@ -97,7 +94,7 @@ class ClassifierRecord(_Record):
         return self
 
 
-class ExplainerRecord(_Record):
+class ExplainerRecord(Record):
     """The explainer inside a fused graph."""
 
     auxiliary: str
@@ -110,7 +107,7 @@ class ExplainerRecord(_Record):
     weights_sha256: str
 
 
-class TensorRecord(_Record):
+class TensorRecord(Record):
     """A graph's input or output; names in the shape are dynamic dimensions."""
 
     name: str
@@ -118,7 +115,7 @@ class TensorRecord(_Record):
     shape: list[int | str]
 
 
-class ParityRecord(_Record):
+class ParityRecord(Record):
     """The largest difference between ONNX Runtime and PyTorch, by output and batch size.
 
     ``measure`` says what the difference is: ``absolute``, ``relative`` to the largest value, or
@@ -132,7 +129,7 @@ class ParityRecord(_Record):
     tolerance: float
 
 
-class GraphManifest(_Record):
+class GraphManifest(Record):
     """``model.json``: a fused graph of classifier and explainer."""
 
     schema_version: Literal[1] = 1
@@ -146,9 +143,10 @@ class GraphManifest(_Record):
     outputs: list[TensorRecord]
     map_size: tuple[int, int]
     top_k: int | None
-    precision: Literal["fp32"] = "fp32"
+    precision: Precision = "fp32"
     opset: int
     parity: list[ParityRecord]
+    quantisation: PrecisionRecord | None = None
 
     @model_validator(mode="after")
     def _check_contract(self) -> "GraphManifest":
@@ -159,6 +157,9 @@ class GraphManifest(_Record):
         names = {value.name for value in self.outputs}
         if not {"logits", "saliency"} <= names or ("class_index" in names) == self.takes_classes:
             message = "the outputs must be logits and saliency, with class_index as in- or output"
+            raise ValueError(message)
+        if (self.precision == "fp32") != (self.quantisation is None):
+            message = f"precision {self.precision} does not fit what is told of quantisation"
             raise ValueError(message)
         saliency = next(value.shape for value in self.outputs if value.name == "saliency")
         count = "classes" if self.top_k is None else self.top_k
@@ -203,10 +204,13 @@ class GraphManifest(_Record):
             )
         if self.classifier.class_names is None and self.explainer.start == "activation-map":
             cautions.append("classes have no names and were taken to be ImageNet's")
+        if self.quantisation is not None and self.quantisation.misses:
+            misses = "; ".join(self.quantisation.misses)
+            cautions.append(f"{self.precision} DRIFTS from the FP32 graph: {misses}")
         return cautions
 
 
-class ExplainerManifest(_Record):
+class ExplainerManifest(Record):
     """``explainer.json``: the trained part, to be fused with its classifier and auxiliary."""
 
     schema_version: Literal[1] = 1

@@ -29,6 +29,7 @@ from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.explainer import ExplainerNet, FoldedExplainer
 from ptame_deploy.fused import FusedModel, MapSize
 from ptame_deploy.graph_border import Border
+from ptame_deploy.graph_file import forget_sources, save_graph
 from ptame_deploy.onnx_session import open_session
 from ptame_deploy.parity import ParityReport, compare
 from ptame_deploy.storage import staged_artifact
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 DEFAULT_OPSET = 18
 # The exporter writes this range: under it operators would have to be converted down.
 OPSETS = range(18, 24)
-# Protobuf refuses messages over 2 GiB; weights then go to a file beside the graph.
-EXTERNAL_DATA_BYTES = 1_900_000_000
 TRACE_BATCH = 2  # traced with 1, some graphs would be frozen to it
 
 
@@ -224,16 +223,14 @@ def export_graph(
                 verbose=False,
             )
             assert program is not None
-            size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-            program.save(str(path), external_data=size > EXTERNAL_DATA_BYTES)
-    except OSError:
-        raise
+            graph = program.model_proto
     except Exception as error:  # the exporter wraps whatever the traced model raises
         reason = str(error).strip().split("\n", maxsplit=1)[0]
         message = f"PyTorch could not export the model as ONNX: {reason}"
         raise CheckFailedError(message) from error
-    graph = onnx.load(path, load_external_data=False)
+    forget_sources(graph)
     border.check(graph, options.opset)
+    save_graph(graph, path)
     return graph
 
 

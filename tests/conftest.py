@@ -1,6 +1,7 @@
 """Fixtures that many tests share: a small classifier of a user's own, its graph, real photos."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,6 +98,14 @@ def meta():
 '''
 TINY_OPTIONS = ("--auxiliary", "mobilenet_v3_small", "--auxiliary-weights", "random",
                 "--auxiliary-size", "64", "--input-size", "64", "--resize", "72")  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible():
+    """A shell's background jobs ignore Ctrl-C, and so would what the tests start and interrupt."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ from ptame_deploy.cli import console
 from ptame_deploy.cli.bench import bench
 from ptame_deploy.cli.explain import explain
 from ptame_deploy.cli.export import export
+from ptame_deploy.cli.quantize import quantize
 from ptame_deploy.cli.train import train
 from ptame_deploy.errors import InvalidInputError, MissingRequirementError, PtameError
 
@@ -41,7 +42,7 @@ app = typer.Typer(
         "70 a bug in ptame, 130 interrupted, 143 terminated."
     ),
 )
-for command in (export, explain, bench, train):
+for command in (export, quantize, explain, bench, train):
     app.command()(command)
 
 
@@ -64,7 +65,7 @@ def _global_options(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only results and errors.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
-    """Explain image classifiers in production: train, export, explain, bench."""
+    """Explain image classifiers in production: train, export, quantize, explain, bench."""
     console.settings.verbose = verbose
     console.settings.quiet = quiet
     console.settings.debug = debug
@@ -153,7 +154,8 @@ class _Terminated(BaseException):
 def main() -> None:
     """Run the command line of this process."""
     signal.signal(signal.SIGTERM, _terminate)
-    signal.signal(signal.SIGINT, _interrupts)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in the background of a shell
+        signal.signal(signal.SIGINT, _interrupts)
     for stream in (sys.stdout, sys.stderr):
         # A class name must not fail for want of a letter in the terminal's encoding.
         cast("TextIOWrapper", stream).reconfigure(errors="backslashreplace")

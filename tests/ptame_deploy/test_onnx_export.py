@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 import torch
 
-from ptame_deploy import errors, onnx_export
+from ptame_deploy import errors, graph_file, onnx_export
 from ptame_deploy.artifacts import GraphManifest, read_manifest
 from ptame_deploy.auxiliaries import load_auxiliary
 from ptame_deploy.backbones import load_backbone
@@ -172,7 +172,7 @@ def test_an_explainer_for_other_features_is_refused(tiny_file, tmp_path):
 
 
 def test_weights_over_protobufs_limit_go_beside_the_graph(tmp_path, tiny_file, monkeypatch):
-    monkeypatch.setattr(onnx_export, "EXTERNAL_DATA_BYTES", 1000)
+    monkeypatch.setattr(graph_file, "EXTERNAL_DATA_BYTES", 1000)
     manifest = export(*parts(tiny_file), tmp_path / "m")
     assert sorted(manifest.files) == ["model.onnx", "model.onnx.data"]
     read_manifest(tmp_path / "m", "model.json", GraphManifest)

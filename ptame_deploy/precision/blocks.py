@@ -1,0 +1,95 @@
+"""What a precision pass may lower, and the blocks in which it thinks: a network's own modules."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import onnx
+
+from ptame_deploy.graph_file import name_scopes
+
+# Operators with weights: what costs time, and what INT8 is for.
+WEIGHTED = ("Conv", "Gemm", "MatMul")
+# Modules that directly hold more layers than this (VGG's one long list) are no block of their own.
+MAX_BLOCK_LAYERS = 6
+_WRAPPERS = ("model.", "classifier.module.")
+
+
+def weighted_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """List the convolutions and matrix products whose second factor is a weight, in order."""
+    weights = {weight.name for weight in graph.initializer}
+    return [
+        node for node in graph.node if node.op_type in WEIGHTED and set(node.input[1:2]) <= weights
+    ]
+
+
+def find_blocks(graph: onnx.GraphProto) -> dict[str, list[str]]:
+    """Group the weighted nodes by the module that holds them.
+
+    Args:
+        graph: as the exporter wrote it, or any other; without names of modules each node is a
+            block of its own.
+
+    Returns:
+        Node names by block, blocks in the graph's order.
+    """
+    weights = {weight.name for weight in graph.initializer}
+    layers = {node.name: _layer(node, weights) for node in weighted_nodes(graph)}
+    parents: dict[str, set[str]] = defaultdict(set)
+    for layer in layers.values():
+        parents[_parent(layer)].add(layer)
+    blocks: dict[str, list[str]] = defaultdict(list)
+    for node, layer in layers.items():
+        parent = _parent(layer)
+        small = parent and len(parents[parent]) <= MAX_BLOCK_LAYERS
+        blocks[parent if small else layer].append(node)
+    return dict(blocks)
+
+
+def min_max_nodes(graph: onnx.GraphProto) -> list[str]:
+    """List the nodes that stretch raw maps to [0, 1]: all between the raw maps and ``saliency``.
+
+    They stay in FP32: a flat map's range is under what FP16 can hold beside its values.
+
+    Args:
+        graph: a fused graph.
+    """
+    producers = {output: node for node in graph.node for output in node.output}
+    behind = _ancestors(producers, ["saliency"])
+    smallest = [node for node in graph.node if node.op_type == "ReduceMin" and node.name in behind]
+    tainted = {node.input[0] for node in smallest}
+    found = []
+    for node in graph.node:
+        if node.name in behind and tainted & set(node.input):
+            found.append(node.name)
+            tainted |= set(node.output)
+    return found
+
+
+def _ancestors(producers: dict[str, onnx.NodeProto], tensors: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    stack = list(tensors)
+    while stack:
+        node = producers.get(stack.pop())
+        if node is not None and node.name not in found:
+            found.add(node.name)
+            stack += node.input
+    return found
+
+
+def _layer(node: onnx.NodeProto, weights: set[str]) -> str:
+    """Return the path of a node's module, by its weight's name or by what the exporter noted."""
+    weight = node.input[1]
+    if weight in weights and "." in weight:
+        path = weight.rpartition(".")[0]
+    else:
+        path = (name_scopes(node) or [""])[-1]
+    return _without_wrappers(path) or node.name
+
+
+def _without_wrappers(path: str) -> str:
+    path = path.removeprefix("model.")
+    return path.replace("classifier.module.", "classifier.", 1)
+
+
+def _parent(layer: str) -> str:
+    return layer.rpartition(".")[0]
