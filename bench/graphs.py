@@ -1,5 +1,6 @@
 """The graphs that are compared: the fused one, its classifier alone, and the all-class form."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from bench.results import MapDifference
 from engines.onnx_runtime import OnnxRuntime
 from engines.runtime import Arrays, Runtime
 from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest, read_manifest
+from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.synthetic import synthetic_images
 
 if TYPE_CHECKING:
@@ -26,6 +28,21 @@ NEEDS_SOURCE = (
 
 
 @dataclass(frozen=True)
+class LoweredGraph:
+    """The fused graph in another precision.
+
+    Attributes:
+        name: of its row.
+        path: the file.
+        manifest: describes it; `quantisation` says how far it drifts.
+    """
+
+    name: str
+    path: Path
+    manifest: GraphManifest
+
+
+@dataclass(frozen=True)
 class BenchGraphs:
     """Files of one model's graphs.
 
@@ -35,6 +52,7 @@ class BenchGraphs:
         classifier: the same classifier alone.
         all_class: computes every class's map and gives the asked ones; None where it is not there,
         all_class_reason: which then says why.
+        lowered: the same graph in other precisions.
     """
 
     manifest: GraphManifest
@@ -42,24 +60,50 @@ class BenchGraphs:
     classifier: Path
     all_class: Path | None = None
     all_class_reason: str | None = None
+    lowered: tuple[LoweredGraph, ...] = ()
 
 
-def graphs_of_artifact(directory: Path, workspace: Path) -> BenchGraphs:
+def graphs_of_artifact(
+    directory: Path, workspace: Path, lowered: Sequence[Path] = ()
+) -> BenchGraphs:
     """Take an exported graph and cut its classifier out; needs no torch.
 
     Args:
         directory: what ``ptame export`` wrote.
         workspace: an empty folder for what is made.
+        lowered: what ``ptame quantize`` made of it.
 
     Raises:
-        InvalidInputError: there is no artifact.
+        InvalidInputError: there is no artifact, or a lowered one was made of another graph.
         ArtifactError: it is corrupt.
     """
     manifest = read_manifest(directory, GRAPH_MANIFEST, GraphManifest)
     OnnxRuntime(directory / GRAPH_FILE).check_border(manifest)
     classifier = workspace / "classifier.onnx"
     extract_classifier(directory / GRAPH_FILE, classifier)
-    return BenchGraphs(manifest, directory / GRAPH_FILE, classifier, all_class_reason=NEEDS_SOURCE)
+    return BenchGraphs(
+        manifest,
+        directory / GRAPH_FILE,
+        classifier,
+        all_class_reason=NEEDS_SOURCE,
+        lowered=tuple(_lowered(folder, manifest) for folder in lowered),
+    )
+
+
+def _lowered(directory: Path, source: GraphManifest) -> LoweredGraph:
+    manifest = read_manifest(directory, GRAPH_MANIFEST, GraphManifest)
+    record = manifest.quantisation
+    if record is None or record.source_graph_sha256 != source.files[GRAPH_FILE].sha256:
+        message = (
+            f"{directory} was not made of this graph: their figures must not stand side by side. "
+            "Give what ptame quantize made of it."
+        )
+        raise InvalidInputError(message)
+    OnnxRuntime(directory / GRAPH_FILE).check_border(manifest)
+    form = f", {record.target} form" if record.target else ""
+    return LoweredGraph(
+        f"fused graph, {manifest.precision}{form}", directory / GRAPH_FILE, manifest
+    )
 
 
 def graphs_of_parts(

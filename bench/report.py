@@ -77,6 +77,8 @@ def _ratio_line(comparison: Comparison, report: SpeedReport) -> str:
             f"RISE/fused, {report.rise.masks} masks: {time.value:.0f} x "
             f"(quartiles {time.p25:.0f} to {time.p75:.0f} of {time.rounds} turns)"
         )
+    if comparison.of is not None:
+        return _lowered_line(comparison, report)
     line = (
         f"{comparison.name}, batch {comparison.batch}: {time.value:.3f} x "
         f"(quartiles {time.p25:.3f} to {time.p75:.3f} of {time.rounds} rounds)"
@@ -86,6 +88,22 @@ def _ratio_line(comparison: Comparison, report: SpeedReport) -> str:
     if comparison.time_over_macs is not None and comparison.name == "fused/alone":
         line += f"; time over multiply-adds {comparison.time_over_macs:.3f}"
     return line
+
+
+def _lowered_line(comparison: Comparison, report: SpeedReport) -> str:
+    """Say how much faster a precision is, and in the same breath what it costs."""
+    time = comparison.time
+    line = (
+        f"{comparison.of}, batch {comparison.batch}: {time.value:.2f} x as fast as FP32 "
+        f"(quartiles {time.p25:.2f} to {time.p75:.2f})"
+    )
+    drift = next(c.drift for c in report.contenders if c.name == comparison.of)
+    if drift is None:
+        return f"{line}; drift not measured"
+    return (
+        f"{line}; top-1 agreement {drift.top1_agreement:.1%}, maps' Pearson {drift.pearson:.3f} "
+        f"on {drift.photos} photos"
+    )
 
 
 def _cells(contender: Contender, reading: Reading) -> list[str]:

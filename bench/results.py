@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from ptame_deploy.artifacts import Provenance
+from ptame_deploy.records import DriftRecord, Precision
 
 
 class _Record(BaseModel):
@@ -84,6 +85,8 @@ class Contender(_Record):
     reason: str | None = None
     gmacs_per_image: float | None = None
     readings: list[Reading] = []
+    precision: Precision = "fp32"
+    drift: DriftRecord | None = None  # against the FP32 graph, for other precisions
 
 
 class RiseReading(_Record):
@@ -101,9 +104,13 @@ class RiseReading(_Record):
 
 
 class Comparison(_Record):
-    """A ratio of two contenders at one batch size."""
+    """A ratio of two contenders at one batch size.
 
-    name: Literal["fused/alone", "all-class/fused", "RISE/fused"]
+    ``fp32/lowered`` is how many times faster the graph ``of`` another precision runs.
+    """
+
+    name: Literal["fused/alone", "all-class/fused", "RISE/fused", "fp32/lowered"]
+    of: str | None = None
     batch: int
     time: Ratio
     macs: float | None = None
@@ -168,9 +175,9 @@ class SpeedReport(_Record):
     maps_reason: str | None = None
     warnings: list[str]
 
-    def comparison(self, name: str, batch: int) -> Comparison | None:
+    def comparison(self, name: str, batch: int, of: str | None = None) -> Comparison | None:
         """Return a ratio, or None where it was not measured."""
-        found = (c for c in self.comparisons if (c.name, c.batch) == (name, batch))
+        found = (c for c in self.comparisons if (c.name, c.batch, c.of) == (name, batch, of))
         return next(found, None)
 
     def reading(self, contender: str, batch: int) -> Reading | None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -105,10 +105,13 @@ class _Bench:
         self.paths = {ALONE: graphs.classifier, FUSED: graphs.fused}
         if graphs.all_class is not None:
             self.paths[ALL_CLASS] = graphs.all_class
+        self.lowered = {graph.name: graph for graph in graphs.lowered}
+        self.paths |= {name: graph.path for name, graph in self.lowered.items()}
         self.readings: dict[str, list[Reading]] = {name: [] for name in self.paths}
         self.durations: dict[int, dict[str, Durations]] = {}
         self.warnings: list[str] = []
-        self.macs = {name: self._macs(name) for name in self.paths}
+        self.macs = {name: self._macs(name) for name in self.paths if name not in self.lowered}
+        self.macs |= dict.fromkeys(self.lowered, self.macs[FUSED])  # precision changes no count
         self.runtimes: dict[str, Runtime] = {
             name: OnnxRuntime(path, threads=options.threads) for name, path in self.paths.items()
         }
@@ -128,6 +131,7 @@ class _Bench:
                 status="measured",
                 gmacs_per_image=self.macs[name],
                 readings=self.readings[name],
+                **self._precision(name),
             )
             for name in self.paths
         ]
@@ -148,6 +152,13 @@ class _Bench:
             maps_reason=None if maps else graphs.all_class_reason,
             warnings=self.warnings,
         )
+
+    def _precision(self, name: str) -> dict[str, Any]:
+        graph = self.lowered.get(name)
+        if graph is None:
+            return {}
+        record = graph.manifest.quantisation
+        return {"precision": graph.manifest.precision, "drift": record and record.drift}
 
     def _macs(self, name: str) -> float | None:
         try:
@@ -226,6 +237,9 @@ class _Bench:
             found.append(self._compare("fused/alone", batch, durations, FUSED, ALONE))
             if ALL_CLASS in durations:
                 found.append(self._compare("all-class/fused", batch, durations, ALL_CLASS, FUSED))
+            for lowered in self.lowered:
+                ratio = paired_ratio(durations[FUSED], durations[lowered])
+                found.append(Comparison(name="fp32/lowered", batch=batch, of=lowered, time=ratio))
         return found
 
     def _compare(

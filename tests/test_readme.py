@@ -36,7 +36,8 @@ def test_commands_and_snippets(tmp_path):
         if language == "python":
             command = [sys.executable, "-c", text]
         done = subprocess.run(
-            command, cwd=tmp_path, env=os.environ | {"PATH": path},
+            command, cwd=tmp_path,
+            env=os.environ | {"PATH": path, "XDG_CACHE_HOME": str(tmp_path / "cache")},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"

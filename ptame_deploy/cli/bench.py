@@ -26,6 +26,14 @@ def bench(
         typer.Argument(help="Folder of an exported graph; or give --backbone.", show_default=False),
     ] = None,
     *,
+    lowered: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--lowered",
+            help="Folder that ptame quantize made of the graph: runs in turns with it, and its "
+            "drift stands beside its speed. Repeatable.",
+        ),
+    ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -92,12 +100,15 @@ def bench(
         "--input-size": input_size,
     }
     _check_source(model, backbone, [name for name, value in given.items() if value is not None])
+    if backbone is not None and lowered:
+        message = "--lowered: only with the folder of the graph that they were made of."
+        raise typer.BadParameter(message)
     with TemporaryDirectory(prefix="ptame-bench-") as folder:
         workspace = Path(folder)
         if model is not None:
             from bench.graphs import graphs_of_artifact
 
-            graphs = graphs_of_artifact(model, workspace)
+            graphs = graphs_of_artifact(model, workspace, lowered or ())
         else:
             assert backbone is not None
             graphs = _export(
