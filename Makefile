@@ -22,7 +22,7 @@ $(ENVIRONMENT): pyproject.toml constraints.txt
 		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable ".[demo,train,dev]"
+		--constraint constraints.txt --editable ".[demo,train,rtx,dev]"
 	@touch $@
 
 demo: $(ENVIRONMENT)

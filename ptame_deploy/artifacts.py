@@ -129,12 +129,17 @@ class ParityRecord(Record):
     tolerance: float
 
 
-class GraphManifest(Record):
+class ArtifactManifest(Record):
+    """What every artifact's JSON has: its files with their hashes."""
+
+    files: dict[str, FileRecord]
+
+
+class GraphManifest(ArtifactManifest):
     """``model.json``: a fused graph of classifier and explainer."""
 
     schema_version: Literal[1] = 1
     kind: Literal["fused-graph"] = "fused-graph"
-    files: dict[str, FileRecord]
     provenance: Provenance
     classifier: ClassifierRecord
     explainer: ExplainerRecord
@@ -210,12 +215,11 @@ class GraphManifest(Record):
         return cautions
 
 
-class ExplainerManifest(Record):
+class ExplainerManifest(ArtifactManifest):
     """``explainer.json``: the trained part, to be fused with its classifier and auxiliary."""
 
     schema_version: Literal[1] = 1
     kind: Literal["explainer"] = "explainer"
-    files: dict[str, FileRecord]
     provenance: Provenance
     classifier: ClassifierRecord
     explainer: ExplainerRecord
@@ -235,7 +239,7 @@ def _require(name: str, files: dict[str, FileRecord]) -> None:
         raise ValueError(message)
 
 
-Manifest = TypeVar("Manifest", GraphManifest, ExplainerManifest)
+Manifest = TypeVar("Manifest", bound=ArtifactManifest)
 
 
 def package_versions() -> dict[str, str]:

@@ -94,7 +94,8 @@ class FusedModel(nn.Module):
             logits (B, classes), class_index (B, K), saliency (B, K, h, w) in [0, 1].
         """
         if self.uint8_input:
-            image = image.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+            # Cast first: TensorRT moves no bytes that are not yet numbers of its own.
+            image = image.to(torch.float32).permute(0, 3, 1, 2) / 255.0
         logits = self.classifier(image)
         if class_index is None:
             class_index = torch.topk(logits, self.top_k, dim=1).indices

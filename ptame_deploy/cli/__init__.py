@@ -19,8 +19,11 @@ import typer
 from ptame_deploy import __version__
 from ptame_deploy.cli import console
 from ptame_deploy.cli.bench import bench
+from ptame_deploy.cli.build import build
+from ptame_deploy.cli.doctor import doctor
 from ptame_deploy.cli.explain import explain
 from ptame_deploy.cli.export import export
+from ptame_deploy.cli.inspect import inspect
 from ptame_deploy.cli.quantize import quantize
 from ptame_deploy.cli.train import train
 from ptame_deploy.errors import InvalidInputError, MissingRequirementError, PtameError
@@ -42,7 +45,7 @@ app = typer.Typer(
         "70 a bug in ptame, 130 interrupted, 143 terminated."
     ),
 )
-for command in (export, quantize, explain, bench, train):
+for command in (export, quantize, build, inspect, doctor, explain, bench, train):
     app.command()(command)
 
 
@@ -65,7 +68,7 @@ def _global_options(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only results and errors.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
-    """Explain image classifiers in production: train, export, quantize, explain, bench."""
+    """Explain image classifiers in production: train, export, quantize, build, explain, bench."""
     console.settings.verbose = verbose
     console.settings.quiet = quiet
     console.settings.debug = debug

@@ -76,7 +76,7 @@ def quantize(
         bool, typer.Option("--sensitivity", help="Measure what every block costs, in any case.")
     ] = False,
     calibration_photos: Annotated[
-        int, typer.Option(min=1, help="Photos to tune on, at most.")
+        int, typer.Option(min=1, help="To calibrate on, at most; as many others to search on.")
     ] = 128,
     report_photos: Annotated[int, typer.Option(min=1, help="Photos to judge by, at most.")] = 400,
     min_agreement: Annotated[

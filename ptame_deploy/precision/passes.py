@@ -67,7 +67,7 @@ class QuantizeOptions:
         keep: blocks that stay in FP32, as the sensitivity report names them.
         most_kept: blocks that the search may keep in FP32 beside those; 0 for no search.
         sensitivity: report every block's cost, also where nothing has to be searched.
-        calibration_photos: to calibrate and search on, at most.
+        calibration_photos: to calibrate on, at most, and as many others to search on.
         report_photos: to judge by, at most.
         tolerance: what the drift must hold; None for the precision's own.
         allow_drift: keep the graph also where it does not.
@@ -139,7 +139,8 @@ def quantize(
     tuned_paths, judged_paths = (
         split(photos) if calibration_photos is None else (calibration_photos, photos)
     )
-    tuned = read_photos(tuned_paths, manifest, most=options.calibration_photos)
+    # Half of them give the ranges, half are searched on: on its own photos a range flatters.
+    tuned = read_photos(tuned_paths, manifest, most=2 * options.calibration_photos)
     judged = without(read_photos(judged_paths, manifest, most=options.report_photos), tuned)
     for reason in [*tuned.skipped, *judged.skipped]:
         say(f"  skipped {reason}")
@@ -173,7 +174,10 @@ class _Pass:
         say: Callable[[str], None],
     ) -> None:
         self.source, self.manifest, self.options = source, manifest, options
-        self.tuned, self.folder, self.say = tuned, folder, say
+        self.folder, self.say = folder, say
+        alone = options.precision == "fp16" or len(tuned) == 1
+        self.calibrated = tuned if alone else PhotoSet(tuned.pixels[::2], [])
+        self.searched = tuned if alone else PhotoSet(tuned.pixels[1::2], [])
         model = load_graph(source, weights=False)
         self.layers = {node.name for node in weighted_nodes(model.graph)}
         fixed = set(int8.border_layers(model.graph) if options.precision == "int8" else ())
@@ -199,8 +203,8 @@ class _Pass:
     def search(self) -> Searched:
         """Calibrate, lower everything, and find what must stay in FP32."""
         options, say = self.options, self.say
-        say(f"Answering {len(self.tuned)} photos in FP32 ...")
-        self.reference = self._reference(self.tuned)
+        say(f"Answering {len(self.searched)} photos in FP32 ...")
+        self.reference = self._reference(self.searched)
         if options.precision == "int8":
             self._calibrate()
         kept = list(options.keep)
@@ -209,7 +213,7 @@ class _Pass:
         report: list[SensitivityRecord] = []
         if options.sensitivity or (not held and options.most_kept):
             say(f"Leaving each of {len(self.blocks)} blocks in FP32 in turn ...")
-            few = min(SENSITIVITY_PHOTOS, len(self.tuned))
+            few = min(SENSITIVITY_PHOTOS, len(self.searched))
             report = leave_one_out(
                 _first(self.reference, few), self.blocks, self.path, self._ask, kept=kept
             )
@@ -276,8 +280,8 @@ class _Pass:
         return not misses(drift, _tightened(self.options.limits))
 
     def _ask(self, path: Path, few: int | None) -> Answers:
-        part = slice(0, len(self.tuned) if few is None else few)
-        photos = PhotoSet(self.tuned.pixels[part], [])
+        part = slice(0, len(self.searched) if few is None else few)
+        photos = PhotoSet(self.searched.pixels[part], [])
         return self._answer(self._open(path), photos, _first(self.reference, part.stop))
 
     def _reference(self, photos: PhotoSet) -> Answers:
@@ -322,27 +326,27 @@ class _Pass:
         best = min(results, key=lambda method: results[method][0])
         self.ranges = results[best][1]
         self._forget()
-        data = calibration.data_sha256(self.tuned.pixels)
+        data = calibration.data_sha256(self.calibrated.pixels)
         self.calibration = CalibrationRecord(
             method=best,
-            photos=len(self.tuned),
+            photos=len(self.calibrated),
             data_sha256=data,
             key=self._key(best, data),
             swept={m: wrong for m, (wrong, _) in results.items()} if len(methods) > 1 else {},
         )
 
     def _ranges(self, method: CalibrationMethod) -> calibration.Ranges:
-        key = self._key(method, calibration.data_sha256(self.tuned.pixels))
+        key = self._key(method, calibration.data_sha256(self.calibrated.pixels))
         cache = self.options.cache
         found = None if cache is None else calibration.read_cache(cache, key)
         if found is not None:
             self.say(f"Calibration ({method}) from its cache, key {key[:12]}")
             return found
-        self.say(f"Calibrating ({method}) on {len(self.tuned)} photos ...")
+        self.say(f"Calibrating ({method}) on {len(self.calibrated)} photos ...")
         ranges = calibration.calibrate(
             self.prepared,
             self._feed,
-            len(self.tuned),
+            len(self.calibrated),
             method,
             sorted({*int8.CPU_OPERATORS, *int8.TENSORRT_OPERATORS}),
             external=self.external,
@@ -355,9 +359,9 @@ class _Pass:
         return calibration.calibration_key(self.manifest.files[GRAPH_FILE].sha256, data, method)
 
     def _feed(self, part: slice) -> dict[str, NDArray[np.generic]]:
-        feed = {"image": self.tuned.images(part, self.manifest)}
-        if self.manifest.takes_classes:
-            feed["class_index"] = self.reference.top[part][:, None]
+        feed = {"image": self.calibrated.images(part, self.manifest)}
+        if self.manifest.takes_classes:  # which, does not matter: no lowered layer sees them
+            feed["class_index"] = np.zeros((part.stop - part.start, 1), np.int64)
         return feed
 
     def _open(self, path: Path) -> Graph:

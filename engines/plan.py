@@ -1,0 +1,147 @@
+"""Plans: ``model.plan``, raw as TensorRT, trtexec, Triton and C++ load it, and ``model.plan.json``.
+
+Deserialising a plan runs what is in it. So everything that can be known is checked before: that it
+is the file its JSON describes, and that this machine's TensorRT and GPU can run it.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from engines.gpu import Gpu
+from engines.tensorrt.flavours import Flavour, FlavourName
+from ptame_deploy.artifacts import (
+    ArtifactManifest,
+    GraphManifest,
+    Provenance,
+    TensorRecord,
+    read_manifest,
+)
+from ptame_deploy.errors import ArtifactError, InvalidInputError
+from ptame_deploy.records import Precision, Record
+
+PLAN_FILE, PLAN_MANIFEST = "model.plan", "model.plan.json"
+
+
+class Profile(Record):
+    """Batch sizes: the smallest, the one that is tuned for, the largest."""
+
+    min_batch: int = Field(default=1, ge=1)
+    opt_batch: int = Field(default=8, ge=1)
+    max_batch: int = Field(default=32, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Profile":
+        if not self.min_batch <= self.opt_batch <= self.max_batch:
+            sizes = f"{self.min_batch}, {self.opt_batch}, {self.max_batch}"
+            message = f"batches must rise from min over opt to max, got {sizes}"
+            raise ValueError(message)
+        return self
+
+
+class PlanManifest(ArtifactManifest):
+    """``model.plan.json``: an engine built from a fused graph."""
+
+    schema_version: Literal[1] = 1
+    kind: Literal["engine"] = "engine"
+    provenance: Provenance
+    flavour: FlavourName
+    flavour_version: str
+    version_compatible: bool
+    compute_capabilities: list[str]  # of GPUs that run it
+    gpu: str | None  # that it was built on; None where none was needed
+    driver: str | None  # newest CUDA of the driver that it was built with
+    precision: Precision
+    profile: Profile
+    inputs: list[TensorRecord]
+    outputs: list[TensorRecord]
+    graph: GraphManifest
+
+    @model_validator(mode="after")
+    def _check_files(self) -> "PlanManifest":
+        if PLAN_FILE not in self.files:
+            message = f"files must name {PLAN_FILE}: without its hash it cannot be checked"
+            raise ValueError(message)
+        return self
+
+    @property
+    def cautions(self) -> list[str]:
+        """What every reader of this engine's maps must be told."""
+        return self.graph.cautions
+
+
+def read_plan(directory: Path, *, trust: bool = False) -> PlanManifest | None:
+    """Read a plan's JSON and check the plan against it: presence, size, hash.
+
+    Args:
+        directory: the artifact's folder.
+        trust: take a plan without JSON too; nothing can be checked then.
+
+    Returns:
+        The manifest; None for a plan without one, where it is trusted.
+
+    Raises:
+        InvalidInputError: there is no plan, or one without JSON that is not trusted.
+        ArtifactError: the plan is not the one that its JSON describes.
+    """
+    if (directory / PLAN_FILE).is_file() and not (directory / PLAN_MANIFEST).exists():
+        if trust:
+            return None
+        message = (
+            f"{directory / PLAN_FILE} has no {PLAN_MANIFEST} beside it: nothing is known of what "
+            "it would run. Build it with ptame build, or say --trust."
+        )
+        raise InvalidInputError(message)
+    return read_manifest(directory, PLAN_MANIFEST, PlanManifest)
+
+
+def check_runs_here(manifest: PlanManifest, flavour: Flavour, gpu: Gpu) -> None:
+    """Compare what a plan needs with this machine, before the plan is deserialised.
+
+    Args:
+        manifest: the plan's.
+        flavour: the TensorRT that would run it.
+        gpu: the GPU that would.
+
+    Raises:
+        ArtifactError: another TensorRT, another version, another compute capability, or a driver
+            that is too old.
+    """
+    if manifest.flavour != flavour.name:
+        message = f"This plan is for {manifest.flavour}, not for {flavour.name}: build one for it."
+        raise ArtifactError(message)
+    if not _version_fits(manifest, flavour.version):
+        message = (
+            f"This plan was built by {manifest.flavour} {manifest.flavour_version}, here is "
+            f"{flavour.version}: build it again, or with --version-compatible."
+        )
+        raise ArtifactError(message)
+    if gpu.compute_capability not in manifest.compute_capabilities:
+        message = (
+            f"This plan runs on compute capability {', '.join(manifest.compute_capabilities)}; "
+            f"{gpu.name} has {gpu.compute_capability}: build it on such a GPU."
+        )
+        raise ArtifactError(message)
+    if manifest.driver is not None and _major(gpu.driver) < _major(manifest.driver):
+        message = (
+            f"This plan was built with a driver for CUDA {manifest.driver}, here it is "
+            f"{gpu.driver}: update the driver, or build the plan here."
+        )
+        raise ArtifactError(message)
+
+
+def _version_fits(manifest: PlanManifest, version: str) -> bool:
+    if version == manifest.flavour_version:
+        return True
+    if not manifest.version_compatible or _major(version) != _major(manifest.flavour_version):
+        return False
+    return _numbers(version) >= _numbers(manifest.flavour_version)
+
+
+def _major(version: str) -> int:
+    return _numbers(version)[0]
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part.isdecimal()] or [0]

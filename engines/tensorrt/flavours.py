@@ -1,0 +1,73 @@
+"""The TensorRTs: one code path, and here all that differs between them.
+
+- ``tensorrt`` 10.x: networks are weakly typed unless the creation flag ``STRONGLY_TYPED`` is set.
+- ``tensorrt`` 11.x: strong typing is always on; precision flags and calibrators are gone (they are
+  used nowhere in this project, precision is in the graph).
+- ``tensorrt_rtx``: as 11.x; it builds without a GPU, and its plans run on every GPU of a list of
+  compute capabilities instead of the one that they were built on.
+"""
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ptame_deploy.errors import MissingRequirementError
+
+FlavourName = Literal["tensorrt", "tensorrt-rtx"]
+_MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+_INSTALL = {
+    "tensorrt": "pip install tensorrt (its packages come from NVIDIA's index)",
+    "tensorrt-rtx": 'pip install "ptame-deploy[rtx]"',
+}
+OLDEST_TENSORRT = 10
+# Where a TensorRT for RTX plan runs unless other capabilities are set (its documentation, "CPU-Only
+# AOT Engines"): 9.0 (Hopper) is not among them.
+RTX_COMPUTE_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0", "12.1")
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """One installed TensorRT.
+
+    Attributes:
+        name: which of them.
+        module: its Python module.
+    """
+
+    name: FlavourName
+    module: Any
+
+    @property
+    def version(self) -> str:
+        """Its version."""
+        return str(self.module.__version__)
+
+    @property
+    def builds_without_gpu(self) -> bool:
+        """Whether plans can be built on a machine without a GPU."""
+        return self.name == "tensorrt-rtx"
+
+    def network_flags(self) -> int:
+        """Return the flags of a strongly typed network with explicit batch."""
+        flags = self.module.NetworkDefinitionCreationFlag
+        strongly_typed = getattr(flags, "STRONGLY_TYPED", None)
+        return 0 if strongly_typed is None else 1 << int(strongly_typed)
+
+
+def load_flavour(name: FlavourName) -> Flavour:
+    """Import a TensorRT.
+
+    Raises:
+        MissingRequirementError: it is not installed, broken, or too old.
+    """
+    try:
+        module = importlib.import_module(_MODULES[name])
+    except Exception as error:  # a missing library can end in several kinds of error
+        reason = str(error).split("\n", maxsplit=1)[0]
+        message = f"{name} cannot be used here ({reason}). Install it: {_INSTALL[name]}"
+        raise MissingRequirementError(message) from error
+    flavour = Flavour(name, module)
+    if name == "tensorrt" and int(flavour.version.partition(".")[0]) < OLDEST_TENSORRT:
+        message = f"TensorRT {flavour.version} is too old: {OLDEST_TENSORRT}.0 or newer is needed."
+        raise MissingRequirementError(message)
+    return flavour

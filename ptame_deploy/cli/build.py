@@ -1,0 +1,156 @@
+"""``ptame build``."""
+
+from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from ptame_deploy.cli import console
+
+
+class EngineKind(StrEnum):
+    """The precision of the engine."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
+class RuntimeKind(StrEnum):
+    """Which TensorRT."""
+
+    tensorrt = "tensorrt"
+    tensorrt_rtx = "tensorrt-rtx"
+
+
+def build(
+    model: Annotated[Path, typer.Argument(help="Folder of an exported graph.", show_default=False)],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the engine.")],
+    engine: Annotated[
+        EngineKind | None,
+        typer.Option(
+            help="Precision; the graph's own by default. Another one lowers the graph on the way "
+            "and needs --photos."
+        ),
+    ] = None,
+    runtime: Annotated[
+        RuntimeKind, typer.Option(help="tensorrt needs a GPU to build, tensorrt-rtx does not.")
+    ] = RuntimeKind.tensorrt,
+    photos: Annotated[
+        list[Path] | None,
+        typer.Option(help="Photos to lower the graph with (see ptame quantize); repeatable."),
+    ] = None,
+    min_batch: Annotated[int, typer.Option(help="Smallest batch.")] = 1,
+    opt_batch: Annotated[int, typer.Option(help="Batch that is tuned for.")] = 8,
+    max_batch: Annotated[int, typer.Option(help="Largest batch.")] = 32,
+    workspace: Annotated[
+        int | None, typer.Option(min=1, help="Scratch memory for layers, MiB.")
+    ] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="File of kernel timings, shared by builds.")
+    ] = None,
+    version_compatible: Annotated[
+        bool, typer.Option(help="Run on later versions of the same major too.")
+    ] = False,
+    emit_trtexec: Annotated[
+        bool, typer.Option("--emit-trtexec", help="Only print the equal trtexec command.")
+    ] = False,
+) -> None:
+    """Build a TensorRT engine: model.plan, raw, and model.plan.json, what it needs to run.
+
+    The precision is in the graph; the build is strongly typed.
+    """
+    from pydantic import ValidationError
+
+    from engines.plan import Profile
+    from engines.tensorrt.build import BuildOptions, trtexec_command
+    from engines.tensorrt.build import build as build_plan
+    from engines.tensorrt.flavours import load_flavour
+    from ptame_deploy.errors import InvalidInputError
+    from ptame_deploy.storage import check_writable
+
+    try:
+        profile = Profile(min_batch=min_batch, opt_batch=opt_batch, max_batch=max_batch)
+    except ValidationError as error:
+        message = f"Batch sizes cannot be used: {error.errors()[0]['msg']}."
+        raise InvalidInputError(message) from error
+    options = BuildOptions(
+        profile=profile,
+        workspace_mib=workspace,
+        timing_cache=timing_cache,
+        version_compatible=version_compatible,
+    )
+    with TemporaryDirectory(prefix="ptame-build-") as folder:
+        source = _lowered(model, engine, photos, Path(folder), emit_only=emit_trtexec)
+        if emit_trtexec:
+            console.result(trtexec_command(source, output, options))
+            return
+        check_writable(output)
+        flavour = load_flavour(runtime.value)
+        console.info(f"Building with {flavour.name} {flavour.version} ...")
+        with console.progress("Building", total=None) as bar:
+            manifest = build_plan(
+                source,
+                output,
+                flavour,
+                options,
+                on_phase=lambda name: bar.update(bar.task_ids[0], description=name),
+            )
+    for caution in manifest.cautions:
+        console.warn(caution)
+    size = manifest.files["model.plan"].bytes
+    console.result(
+        f"Wrote {output / 'model.plan'} ({size / 1e6:.1f} MB, {manifest.precision}, batch "
+        f"{min_batch} to {max_batch}) and {output / 'model.plan.json'}; it runs on compute "
+        f"capability {', '.join(manifest.compute_capabilities)}"
+    )
+
+
+def _lowered(
+    model: Path,
+    engine: EngineKind | None,
+    photos: list[Path] | None,
+    folder: Path,
+    *,
+    emit_only: bool,
+) -> Path:
+    """Return the folder of the graph in the precision that was asked for."""
+    from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest, read_manifest
+    from ptame_deploy.errors import InvalidInputError
+
+    manifest = read_manifest(model, GRAPH_MANIFEST, GraphManifest)
+    if engine is None or engine.value == manifest.precision:
+        if photos:
+            message = f"--photos: {model} is {manifest.precision} already, nothing is lowered."
+            raise InvalidInputError(message)
+        return model
+    if manifest.precision != "fp32" or engine is EngineKind.fp32:
+        message = f"{model} is {manifest.precision}: it cannot become {engine.value}."
+        raise InvalidInputError(message)
+    if not photos or emit_only:
+        target = " --target tensorrt" if engine is EngineKind.int8 else ""
+        message = (
+            f"{model} is fp32. Lower it first (ptame quantize {model} PHOTOS --precision "
+            f"{engine.value}{target} -o DIR) and build that, or give --photos."
+        )
+        raise InvalidInputError(message)
+    from ptame_deploy.cli.quantize import report_lines
+    from ptame_deploy.photos import find_photos
+    from ptame_deploy.precision.passes import QuantizeOptions, quantize
+
+    lowered = quantize(
+        model,
+        find_photos(photos),
+        folder / engine.value,
+        QuantizeOptions(
+            precision="fp16" if engine is EngineKind.fp16 else "int8", target="tensorrt"
+        ),
+        say=console.info,
+    )
+    assert lowered.quantisation is not None
+    for line in report_lines(lowered.quantisation):
+        console.info(line)
+    return folder / engine.value

@@ -1,0 +1,113 @@
+import json
+import shutil
+
+import pytest
+
+from engines.gpu import Gpu
+from engines.plan import PLAN_FILE, PLAN_MANIFEST, Profile, check_runs_here, read_plan
+from engines.tensorrt.flavours import Flavour
+from ptame_deploy.cli import run
+from ptame_deploy.errors import ArtifactError, InvalidInputError
+
+pytestmark = pytest.mark.integration
+
+RTX_4090 = Gpu("RTX 4090", "8.9", "13.0")
+
+
+class Module:
+    def __init__(self, version):
+        self.__version__ = version
+
+
+def flavour(name="tensorrt-rtx", version=None):
+    import tensorrt_rtx
+
+    return Flavour(name, Module(version or tensorrt_rtx.__version__))
+
+
+@pytest.fixture
+def copy(tiny_plan, tmp_path):
+    shutil.copytree(tiny_plan, tmp_path / "plan")
+    return tmp_path / "plan"
+
+
+def changed(directory, **fields):
+    path = directory / PLAN_MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    return read_plan(directory)
+
+
+def test_a_plan_that_fits_is_let_through(tiny_plan):
+    check_runs_here(read_plan(tiny_plan), flavour(), RTX_4090)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "swap"])
+def test_a_plan_that_is_not_its_jsons_is_refused(copy, damage):
+    data = bytearray((copy / PLAN_FILE).read_bytes())
+    if damage == "cut":
+        del data[-1:]
+    elif damage == "flip":
+        data[len(data) // 2] ^= 1
+    else:
+        data = data[::-1]
+    (copy / PLAN_FILE).write_bytes(data)
+    with pytest.raises(ArtifactError, match=r"cut short or replaced|SHA-256 differs"):
+        read_plan(copy)
+
+
+def test_a_plan_without_json_needs_trust(copy):
+    (copy / PLAN_MANIFEST).unlink()
+    with pytest.raises(InvalidInputError, match="--trust"):
+        read_plan(copy)
+    assert read_plan(copy, trust=True) is None
+
+
+def test_no_plan_at_all(tmp_path):
+    with pytest.raises(InvalidInputError, match=r"holds no model\.plan\.json"):
+        read_plan(tmp_path)
+
+
+def test_another_tensorrt_is_refused(tiny_plan):
+    with pytest.raises(ArtifactError, match="is for tensorrt-rtx, not for tensorrt"):
+        check_runs_here(read_plan(tiny_plan), flavour("tensorrt"), RTX_4090)
+
+
+def test_another_version_is_refused_unless_compatible(copy):
+    manifest = changed(copy, flavour_version="1.3.0.1")
+    with pytest.raises(ArtifactError, match=r"built by tensorrt-rtx 1\.3\.0\.1, here is 1\.4\.0"):
+        check_runs_here(manifest, flavour(version="1.4.0"), RTX_4090)
+    manifest = changed(copy, version_compatible=True)
+    check_runs_here(manifest, flavour(version="1.4.0"), RTX_4090)
+    for version in ("1.2.0", "2.0.0"):  # older, and another major
+        with pytest.raises(ArtifactError, match="build it again"):
+            check_runs_here(manifest, flavour(version=version), RTX_4090)
+
+
+def test_another_compute_capability_is_refused(tiny_plan):
+    with pytest.raises(ArtifactError, match=r"NVIDIA H200 has 9\.0"):
+        check_runs_here(read_plan(tiny_plan), flavour(), Gpu("NVIDIA H200", "9.0", "13.0"))
+
+
+def test_a_driver_that_is_too_old_is_refused(copy):
+    manifest = changed(copy, driver="13.0")
+    check_runs_here(manifest, flavour(), Gpu("RTX 4090", "8.9", "13.1"))
+    with pytest.raises(ArtifactError, match=r"driver for CUDA 13\.0, here it is 12\.4"):
+        check_runs_here(manifest, flavour(), Gpu("RTX 4090", "8.9", "12.4"))
+
+
+@pytest.mark.parametrize("sizes", [(0, 1, 1), (2, 1, 4), (1, 8, 4)])
+def test_profiles_rise(sizes):
+    with pytest.raises(ValueError, match=r"greater than|must rise"):
+        Profile(min_batch=sizes[0], opt_batch=sizes[1], max_batch=sizes[2])
+
+
+def test_doctor_and_inspect_tell_of_a_plan(tiny_plan, copy, capsys):
+    assert run(["inspect", str(tiny_plan)]) == 0
+    said = capsys.readouterr().out
+    assert "batch              1 to 4, tuned for 2" in said
+    assert "8.0, 8.6, 8.9" in said
+    assert run(["inspect", str(tiny_plan), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kind"] == "engine"
+    (copy / PLAN_FILE).write_bytes(b"nothing")
+    assert run(["doctor", str(copy)]) == 4
+    assert run(["inspect", str(copy)]) == 4
