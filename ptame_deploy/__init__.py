@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         save_explainer,
     )
     from ptame_deploy.onnx_export import GraphOptions, export
+    from ptame_deploy.precision.passes import QuantizeOptions, quantize
     from ptame_deploy.preprocessing import Preprocessing
     from ptame_deploy.rendering import Panel, crop_seen, render
 
@@ -47,9 +48,11 @@ _LAZY = {
     "Preprocessing": "ptame_deploy.preprocessing",
     "crop_seen": "ptame_deploy.rendering",
     "export": "ptame_deploy.onnx_export",
+    "QuantizeOptions": "ptame_deploy.precision.passes",
     "load_auxiliary": "ptame_deploy.auxiliaries",
     "load_backbone": "ptame_deploy.backbones",
     "load_explainer": "ptame_deploy.explainer_store",
+    "quantize": "ptame_deploy.precision.passes",
     "read_explainer_manifest": "ptame_deploy.explainer_store",
     "record_explainer": "ptame_deploy.explainer_store",
     "render": "ptame_deploy.rendering",
@@ -71,11 +74,13 @@ __all__ = [
     "Panel",
     "Preprocessing",
     "PtameError",
+    "QuantizeOptions",
     "crop_seen",
     "export",
     "load_auxiliary",
     "load_backbone",
     "load_explainer",
+    "quantize",
     "read_explainer_manifest",
     "record_explainer",
     "render",

@@ -152,6 +152,21 @@ def tiny_classes_artifact(tmp_path_factory, export_tiny) -> Path:
 
 
 @pytest.fixture(scope="session")
+def torchvision_artifact(tmp_path_factory) -> Callable[[str], Path]:
+    """Export a torchvision classifier with random weights; each only once in a session."""
+    base = tmp_path_factory.mktemp("torchvision")
+
+    def export(name: str) -> Path:
+        if not (base / name).exists():
+            options = ["--weights", "random", "--auxiliary-weights", "random"]
+            arguments = ["export", "--backbone", name, "--auxiliary", "resnet18", *options]
+            assert run([*arguments, "-o", str(base / name)]) == 0
+        return base / name
+
+    return export
+
+
+@pytest.fixture(scope="session")
 def real_photos() -> dict[str, Path]:
     """Photos that come with scikit-image, CC0 or public domain."""
     data = pytest.importorskip("skimage.data", reason="scikit-image brings the photos")

@@ -33,8 +33,8 @@ class Searched:
 def error(reference: Answers, found: Answers) -> float:
     """Return one smooth number for how wrong a graph is: what a search can go down.
 
-    Total variation distance of the probabilities plus mean map difference, averaged over photos.
-    Agreement would do neither: on a few photos it hardly moves.
+    Total variation distance of the probabilities, plus the mean difference of the maps that can
+    be compared. Agreement would not do: on a few photos it hardly moves.
 
     Args:
         reference: the FP32 graph's answers.
@@ -44,8 +44,8 @@ def error(reference: Answers, found: Answers) -> float:
     top = reference.top
     explained, maps = found.maps_of(top)
     _, own = reference.maps_of(top)
-    gap = np.abs(own - maps).mean(axis=(1, 2))
-    return float(distance.mean() + np.where(explained, gap, 1.0).mean())
+    gap = np.abs(own - maps).mean(axis=(1, 2))[explained]
+    return float(distance.mean() + (gap.mean() if len(gap) else 1.0))
 
 
 def leave_one_out(

@@ -1,0 +1,62 @@
+"""TensorRT's parser takes every graph that is made for it, for the torchvision backbones."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engines.tensorrt.build import _check_border, _Log, _parse
+from engines.tensorrt.flavours import load_flavour
+from ptame_deploy.artifacts import GraphManifest, read_manifest
+from ptame_deploy.cli import run
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(3)
+    for number in range(4):
+        coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
+        coarse.resize((256, 256), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    return folder
+
+
+def parse(directory):
+    flavour = load_flavour("tensorrt-rtx")
+    log = _Log(flavour)
+    network = flavour.module.Builder(log.logger).create_network(flavour.network_flags())
+    parser = _parse(flavour, network, log, directory / "model.onnx")
+    _check_border(flavour, network, read_manifest(directory, "model.json", GraphManifest))
+    layers = network.num_layers
+    del parser
+    return layers
+
+
+def test_a_transformer_is_parsed_and_not_lowered(torchvision_artifact, photos, tmp_path, capsys):
+    pytest.importorskip("tensorrt_rtx", reason="extra: rtx")
+    source = torchvision_artifact("vit_b_16")
+    assert parse(source) > 50
+    lowered = ["quantize", str(source), str(photos), "-p", "int8", "-o", str(tmp_path / "m")]
+    assert run(lowered) == 2
+    assert "stay in FP32 in this release" in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet50"])
+def test_every_precision_is_parsed(torchvision_artifact, photos, tmp_path, name):
+    pytest.importorskip("tensorrt_rtx", reason="extra: rtx")
+    source = torchvision_artifact(name)
+    plain = parse(source)
+    assert plain > 50
+    # Random weights: whether the graph drifts says nothing, whether it parses does.
+    options = ["--allow-drift", "--max-kept", "0", "--no-cache", "--method", "minmax"]
+    for precision in ("fp16", "int8"):
+        lowered = ["quantize", str(source), str(photos), "-p", precision, "--target", "tensorrt"]
+        assert run([*lowered, *options, "-o", str(tmp_path / precision)]) == 0
+        manifest = read_manifest(tmp_path / precision, "model.json", GraphManifest)
+        assert manifest.quantisation.lowered_nodes > 15
+        assert parse(tmp_path / precision) > plain
+        shutil.rmtree(tmp_path / precision)
