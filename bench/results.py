@@ -2,17 +2,13 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from ptame_deploy.artifacts import Provenance
-from ptame_deploy.records import DriftRecord, Precision
+from ptame_deploy.records import DriftRecord, Precision, Record
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Device(_Record):
+class Device(Record):
     """The machine."""
 
     cpu: str
@@ -20,7 +16,7 @@ class Device(_Record):
     system: str
 
 
-class Latency(_Record):
+class Latency(Record):
     """Time of single runs, one at a time, from arrays in to arrays out."""
 
     runs: int
@@ -35,7 +31,7 @@ class Latency(_Record):
     images_per_s: float
 
 
-class Throughput(_Record):
+class Throughput(Record):
     """Images a second while several callers keep the queue full; the median of the rounds."""
 
     rounds: int
@@ -47,7 +43,7 @@ class Throughput(_Record):
     unstable: bool
 
 
-class Ratio(_Record):
+class Ratio(Record):
     """A ratio of times: the median over the rounds, and their quartiles."""
 
     value: float
@@ -56,7 +52,7 @@ class Ratio(_Record):
     rounds: int
 
 
-class Memory(_Record):
+class Memory(Record):
     """Peak memory of a fresh process above what it held before it opened the graph.
 
     ``peak_mb`` includes loading; ``run_peak_mb`` is the peak while the graph runs.
@@ -67,7 +63,7 @@ class Memory(_Record):
     after_opening_mb: float
 
 
-class Reading(_Record):
+class Reading(Record):
     """One contender at one batch size; what was not measured says why in ``reason``."""
 
     batch: int
@@ -77,19 +73,19 @@ class Reading(_Record):
     reason: str | None = None
 
 
-class Contender(_Record):
+class Contender(Record):
     """One row: the classifier alone, the fused graph, or the all-class form."""
 
     name: str
     status: Literal["measured", "skipped"]
     reason: str | None = None
     gmacs_per_image: float | None = None
-    readings: list[Reading] = []
+    readings: list[Reading] = Field(default_factory=list)
     precision: Precision = "fp32"
     drift: DriftRecord | None = None  # against the FP32 graph, for other precisions
 
 
-class RiseReading(_Record):
+class RiseReading(Record):
     """RISE for one image, really run; transfers and other contenders' turns are not in its time."""
 
     status: Literal["measured", "skipped"]
@@ -103,7 +99,7 @@ class RiseReading(_Record):
     overhead_over_classifier: float | None = None
 
 
-class Comparison(_Record):
+class Comparison(Record):
     """A ratio of two contenders at one batch size.
 
     ``fp32/lowered`` is how many times faster the graph ``of`` another precision runs.
@@ -117,7 +113,7 @@ class Comparison(_Record):
     time_over_macs: float | None = None
 
 
-class MapDifference(_Record):
+class MapDifference(Record):
     """The maps of the fused graph against those of the all-class form, on the same images."""
 
     images: int
@@ -127,7 +123,7 @@ class MapDifference(_Record):
     equal: bool
 
 
-class Subject(_Record):
+class Subject(Record):
     """What was measured."""
 
     classifier: str
@@ -141,7 +137,7 @@ class Subject(_Record):
     cautions: list[str]
 
 
-class Settings(_Record):
+class Settings(Record):
     """How it was measured."""
 
     mode: Literal["latency", "throughput", "both"]
@@ -157,7 +153,7 @@ class Settings(_Record):
     seed: int
 
 
-class SpeedReport(_Record):
+class SpeedReport(Record):
     """One model's bench, as in its JSON."""
 
     schema_version: Literal[1] = 1
@@ -186,7 +182,7 @@ class SpeedReport(_Record):
         return next((r for r in found if r.batch == batch), None)
 
 
-class Figure(_Record):
+class Figure(Record):
     """A figure that is held to a limit."""
 
     name: str
@@ -197,7 +193,7 @@ class Figure(_Record):
     reason: str | None = None
 
 
-class SuiteReport(_Record):
+class SuiteReport(Record):
     """Several models' benches on one machine, and the figures that they are held to."""
 
     schema_version: Literal[1] = 1

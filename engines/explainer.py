@@ -15,6 +15,7 @@ from PIL import Image
 from engines.onnx_runtime import OnnxRuntime
 from engines.runtime import Arrays, Runtime
 from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest, read_manifest
+from ptame_deploy.drift import softmax
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.onnx_session import CPU_PROVIDER
 from ptame_deploy.photos import open_photo, to_rgb
@@ -223,7 +224,7 @@ class Explainer:
         outputs = self.runtime.run(inputs)
         _refuse_not_finite(outputs)
         chosen = outputs["class_index"] if class_index is None else class_index
-        probability = np.take_along_axis(_softmax(outputs["logits"]), chosen, axis=1)
+        probability = np.take_along_axis(softmax(outputs["logits"]), chosen, axis=1)
         return Explanation(
             class_index=chosen,
             probability=probability,
@@ -271,8 +272,3 @@ def _refuse_not_finite(outputs: Arrays) -> None:
                 "for this photo: use the FP32 graph."
             )
             raise CheckFailedError(message)
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]

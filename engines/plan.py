@@ -43,6 +43,7 @@ class Profile(Record):
 class PlanManifest(ArtifactManifest):
     """``model.plan.json``: an engine built from a fused graph."""
 
+    main_file = PLAN_FILE
     schema_version: Literal[1] = 1
     kind: Literal["engine"] = "engine"
     provenance: Provenance
@@ -57,13 +58,6 @@ class PlanManifest(ArtifactManifest):
     inputs: list[TensorRecord]
     outputs: list[TensorRecord]
     graph: GraphManifest
-
-    @model_validator(mode="after")
-    def _check_files(self) -> "PlanManifest":
-        if PLAN_FILE not in self.files:
-            message = f"files must name {PLAN_FILE}: without its hash it cannot be checked"
-            raise ValueError(message)
-        return self
 
     @property
     def cautions(self) -> list[str]:

@@ -10,7 +10,7 @@ import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -132,12 +132,21 @@ class ParityRecord(Record):
 class ArtifactManifest(Record):
     """What every artifact's JSON has: its files with their hashes."""
 
+    main_file: ClassVar[str]  # without which there is no artifact
     files: dict[str, FileRecord]
+
+    @model_validator(mode="after")
+    def _check_main_file(self) -> Self:
+        if self.main_file not in self.files:
+            message = f"files must name {self.main_file}: without its hash it cannot be checked"
+            raise ValueError(message)
+        return self
 
 
 class GraphManifest(ArtifactManifest):
     """``model.json``: a fused graph of classifier and explainer."""
 
+    main_file = GRAPH_FILE
     schema_version: Literal[1] = 1
     kind: Literal["fused-graph"] = "fused-graph"
     provenance: Provenance
@@ -155,7 +164,6 @@ class GraphManifest(ArtifactManifest):
 
     @model_validator(mode="after")
     def _check_contract(self) -> "GraphManifest":
-        _require(GRAPH_FILE, self.files)
         if [value.name for value in self.inputs] not in (["image"], ["image", "class_index"]):
             message = "the inputs must be image, or image and class_index"
             raise ValueError(message)
@@ -218,6 +226,7 @@ class GraphManifest(ArtifactManifest):
 class ExplainerManifest(ArtifactManifest):
     """``explainer.json``: the trained part, to be fused with its classifier and auxiliary."""
 
+    main_file = EXPLAINER_FILE
     schema_version: Literal[1] = 1
     kind: Literal["explainer"] = "explainer"
     provenance: Provenance
@@ -226,17 +235,6 @@ class ExplainerManifest(ArtifactManifest):
     preprocessing: Preprocessing
     channels: list[int]
     training: dict[str, Any] | None = None
-
-    @model_validator(mode="after")
-    def _check_files(self) -> "ExplainerManifest":
-        _require(EXPLAINER_FILE, self.files)
-        return self
-
-
-def _require(name: str, files: dict[str, FileRecord]) -> None:
-    if name not in files:
-        message = f"files must name {name}: without its hash it cannot be checked"
-        raise ValueError(message)
 
 
 Manifest = TypeVar("Manifest", bound=ArtifactManifest)

@@ -60,7 +60,9 @@ class Border:
         Raises:
             CheckFailedError: its opset, or a name, type or shape, is another.
         """
-        written = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+        from ptame_deploy.graph_file import opset_of
+
+        written = opset_of(model)
         found = Border.of_graph(model)
         if written != opset or found != self:
             message = (

@@ -32,6 +32,25 @@ def load_graph(path: Path, *, weights: bool = True) -> onnx.ModelProto:
         raise ArtifactError(message) from error
 
 
+def check_graph_file(path: Path) -> None:
+    """Run the ONNX checker, shapes and types included.
+
+    Raises:
+        CheckFailedError: it refuses the graph.
+    """
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        message = f"The ONNX checker refuses the graph: {str(error).splitlines()[0]}"
+        raise CheckFailedError(message) from error
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of the ONNX operators that a graph uses."""
+    versions = [int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")]
+    return versions[0]
+
+
 def save_graph(model: onnx.ModelProto, path: Path) -> None:
     """Write a graph; weights over 2 GB in total go to ``<path>.data``.
 

@@ -29,7 +29,7 @@ from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.explainer import ExplainerNet, FoldedExplainer
 from ptame_deploy.fused import FusedModel, MapSize
 from ptame_deploy.graph_border import Border
-from ptame_deploy.graph_file import forget_sources, save_graph
+from ptame_deploy.graph_file import check_graph_file, forget_sources, save_graph
 from ptame_deploy.onnx_session import open_session
 from ptame_deploy.parity import ParityReport, compare
 from ptame_deploy.storage import staged_artifact
@@ -242,11 +242,7 @@ def check_graph(
     Raises:
         CheckFailedError: the ONNX checker refuses the graph, or parity would be trivial.
     """
-    try:
-        onnx.checker.check_model(str(path), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        message = f"The ONNX checker refuses the graph: {str(error).splitlines()[0]}"
-        raise CheckFailedError(message) from error
+    check_graph_file(path)
     session = open_session(path)
     return compare(
         lambda image, asked: _run(session, image, asked),

@@ -11,7 +11,6 @@ from ptame_deploy.graph_file import name_scopes
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 # Modules that directly hold more layers than this (VGG's one long list) are no block of their own.
 MAX_BLOCK_LAYERS = 6
-_WRAPPERS = ("model.", "classifier.module.")
 
 
 def weighted_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:

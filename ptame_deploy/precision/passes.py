@@ -5,8 +5,7 @@ FP32, judge on photos that nothing was tuned on, write.
 """
 
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -27,12 +26,19 @@ from ptame_deploy.artifacts import (
 from ptame_deploy.drift import Answers, Graph, Outputs, ask, compare, faithfulness, misses
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.graph_border import Border
-from ptame_deploy.graph_file import is_large, load_graph, save_graph
+from ptame_deploy.graph_file import (
+    check_graph_file,
+    is_large,
+    load_graph,
+    opset_of,
+    save_graph,
+)
 from ptame_deploy.onnx_session import open_session
 from ptame_deploy.precision import calibration, fp16, int8
 from ptame_deploy.precision.blocks import find_blocks, weighted_nodes
 from ptame_deploy.precision.prepared_photos import PhotoSet, read_photos, split, without
 from ptame_deploy.precision.sensitivity import Searched, error, leave_one_out, search
+from ptame_deploy.preprocessing import to_float
 from ptame_deploy.records import (
     CalibrationMethod,
     CalibrationRecord,
@@ -300,8 +306,7 @@ class _Pass:
     def _faithfulness(
         self, judged: PhotoSet, reference: Answers, found: Answers
     ) -> list[DropIncreaseRecord]:
-        pixels = judged.pixels[: len(reference.probability)]
-        images = (pixels.transpose(0, 3, 1, 2) / np.float32(255)).astype(np.float32)
+        images = to_float(judged.pixels[: len(reference.probability)])
 
         def prepare(masked: NDArray[np.float32]) -> NDArray[np.generic]:
             if self.manifest.takes_uint8:
@@ -314,9 +319,10 @@ class _Pass:
     def _calibrate(self) -> None:
         options = self.options
         methods = calibration.METHODS if options.method == "sweep" else (options.method,)
+        data = calibration.data_sha256(self.calibrated.pixels)
         results: dict[CalibrationMethod, tuple[float, calibration.Ranges]] = {}
         for method in methods:
-            self.ranges = self._ranges(method)
+            self.ranges = self._ranges(method, self._key(method, data))
             self._forget()
             if len(methods) == 1:
                 results[method] = (0.0, self.ranges)
@@ -327,7 +333,6 @@ class _Pass:
         best = min(results, key=lambda method: results[method][0])
         self.ranges = results[best][1]
         self._forget()
-        data = calibration.data_sha256(self.calibrated.pixels)
         self.calibration = CalibrationRecord(
             method=best,
             photos=len(self.calibrated),
@@ -336,8 +341,7 @@ class _Pass:
             swept={m: wrong for m, (wrong, _) in results.items()} if len(methods) > 1 else {},
         )
 
-    def _ranges(self, method: CalibrationMethod) -> calibration.Ranges:
-        key = self._key(method, calibration.data_sha256(self.calibrated.pixels))
+    def _ranges(self, method: CalibrationMethod, key: str) -> calibration.Ranges:
         cache = self.options.cache
         found = None if cache is None else calibration.read_cache(cache, key)
         if found is not None:
@@ -423,17 +427,6 @@ def _refuse_attention(model: onnx.ModelProto) -> None:
         raise InvalidInputError(message)
 
 
-@contextmanager
-def _checked(path: Path) -> Iterator[onnx.ModelProto]:
-    model = load_graph(path, weights=False)
-    try:
-        onnx.checker.check_model(str(path), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as failure:
-        message = f"The ONNX checker refuses the graph: {str(failure).splitlines()[0]}"
-        raise CheckFailedError(message) from failure
-    yield model
-
-
 def _write(
     directory: Path,
     found: Path,
@@ -444,18 +437,18 @@ def _write(
     with staged_artifact(directory, GRAPH_MANIFEST) as stage:
         path = stage / GRAPH_FILE
         save_graph(load_graph(found), path)
-        with _checked(path) as model:
-            border = Border.of_graph(model)
-            if border != Border(source.inputs, source.outputs):
-                message = f"The {options.precision} pass changed the graph's border to {border}."
-                raise CheckFailedError(message)
-            opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+        check_graph_file(path)
+        model = load_graph(path, weights=False)
+        border = Border.of_graph(model)
+        if border != Border(source.inputs, source.outputs):
+            message = f"The {options.precision} pass changed the graph's border to {border}."
+            raise CheckFailedError(message)
         manifest = source.model_copy(
             update={
                 "files": record_files(stage),
                 "provenance": Provenance.here(seed=source.provenance.seed),
                 "precision": options.precision,
-                "opset": opset,
+                "opset": opset_of(model),
                 "quantisation": record,
             }
         )
