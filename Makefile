@@ -5,6 +5,11 @@ BIN := $(VENV)/bin
 ENVIRONMENT := $(VENV)/.complete
 # Where `make bench` writes; the README's table is made from results/bench-cpu.json.
 BENCH_JSON ?= bench-work/bench.json
+BENCH_PRECISION_JSON ?= bench-work/bench-precision.json
+# With photos and a classifier of your own:
+#   make bench BENCH_PRECISION_ARGUMENTS="--backbone my.py:factory --photos FOLDER"
+BENCH_PRECISION_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 \
+	--photos bench-work/crops/judge --calibration bench-work/crops/calibrate
 # Further arguments: make bench BENCH_ARGUMENTS="--backbone my.py:factory --rise-masks 4000"
 BENCH_ARGUMENTS ?=
 
@@ -13,7 +18,7 @@ BENCH_ARGUMENTS ?=
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
 	@echo "make test      lint, types and tests"
-	@echo "make bench     reproduce the README's speed table and check its limits"
+	@echo "make bench     reproduce the README's tables of speed and precision, and check their limits"
 
 environment: $(ENVIRONMENT)
 
@@ -47,6 +52,8 @@ test: lint
 
 bench: $(ENVIRONMENT)
 	$(BIN)/python scripts/benchmark.py --json "$(BENCH_JSON)" $(BENCH_ARGUMENTS)
+	$(BIN)/python scripts/demo_photos.py bench-work/photos --crops bench-work/crops
+	$(BIN)/python scripts/benchmark_precision.py --json "$(BENCH_PRECISION_JSON)" $(BENCH_PRECISION_ARGUMENTS)
 
 clean:
 	rm -rf $(VENV) demo bench-work build dist .mypy_cache .pytest_cache .ruff_cache

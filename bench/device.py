@@ -5,14 +5,17 @@ import platform
 from pathlib import Path
 
 from bench.results import Device
+from engines.gpu import find_gpu
 
 
 def describe_device() -> Device:
-    """Return the processor's model, the cores that this process may use, and the system."""
+    """Return the processor's model, the cores that this process may use, the system and the GPU."""
+    gpu = find_gpu()
     return Device(
         cpu=_cpu_model(),
         cores=_usable_cores(),
         system=f"{platform.system()} {platform.machine()}",
+        gpu=str(gpu) if gpu else None,
     )
 
 

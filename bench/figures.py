@@ -1,12 +1,15 @@
 """The limits that the speed of this project is held to."""
 
 from bench.results import Figure, Memory, SpeedReport
-from bench.speed import ALONE, FUSED
+from bench.variants import ALONE, FUSED
+from engines.doctor import integer_kernels
+from ptame_deploy.precision.passes import TOLERANCES
 
 MAX_TIME_OVER_MACS = 1.10
 MIN_ALL_CLASS_OVER_FUSED = {1: 1.25, 8: 1.4}
 MEMORY_BATCH = 8
 MAX_MEMORY_RATIO = 1.5
+INT8_ROW, INT8_BATCH, MIN_INT8_SPEED_UP = f"{FUSED}, int8, cpu form", 8, 2.0
 
 
 def time_figures(report: SpeedReport) -> list[Figure]:
@@ -56,6 +59,37 @@ def fast_form_figures(report: SpeedReport) -> list[Figure]:
             reason=report.maps_reason,
         )
     )
+    return figures
+
+
+def precision_figures(report: SpeedReport) -> list[Figure]:
+    """Hold lowered graphs to their drift, and a ResNet-50's INT8 on a CPU with VNNI to its speed.
+
+    The tolerances are those of ``ptame quantize``, for each runtime that the graph ran on.
+    """
+    figures = []
+    for row in report.contenders:
+        if row.drift is None or row.precision not in ("fp16", "int8"):
+            continue
+        limits = TOLERANCES["fp16" if row.precision == "fp16" else "int8"]
+        name = f"{_pair(report)}, {row.name}"
+        agreement = row.drift.top1_agreement
+        figures.append(
+            _figure(f"top-1 agreement, {name}", agreement, limits.top1_agreement, at_least=True)
+        )
+        if limits.map_mean is not None:
+            value = row.drift.map_mean
+            figures.append(
+                _figure(f"map difference, {name}", value, limits.map_mean, at_least=False)
+            )
+        if limits.pearson is not None:
+            value = row.drift.pearson
+            figures.append(_figure(f"maps' Pearson, {name}", value, limits.pearson, at_least=True))
+    is_resnet50 = "resnet50" in report.subject.classifier.rpartition("/")[2]
+    found = report.comparison("baseline/this", INT8_BATCH, of=INT8_ROW)
+    if is_resnet50 and found is not None and integer_kernels().here:
+        name = f"INT8 over FP32, {_pair(report)}, batch {INT8_BATCH}"
+        figures.append(_figure(name, found.time.value, MIN_INT8_SPEED_UP, at_least=True))
     return figures
 
 

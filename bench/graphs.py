@@ -1,24 +1,29 @@
 """The graphs that are compared: the fused one, its classifier alone, and the all-class form."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from bench.results import MapDifference
 from engines.onnx_runtime import OnnxRuntime
+from engines.plan import holds_plan
 from engines.runtime import Arrays, Runtime
 from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest, read_manifest
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.synthetic import synthetic_images
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ptame_deploy.artifacts import ExplainerRecord
     from ptame_deploy.auxiliaries import Auxiliary
     from ptame_deploy.backbones import Backbone
     from ptame_deploy.explainer import ExplainerNet
+
+Role = Literal["alone", "fused", "all-class"]
 
 MAP_TOLERANCE = 1e-5
 NEEDS_SOURCE = (
@@ -28,23 +33,8 @@ NEEDS_SOURCE = (
 
 
 @dataclass(frozen=True)
-class LoweredGraph:
-    """The fused graph in another precision.
-
-    Attributes:
-        name: of its row.
-        path: the file.
-        manifest: describes it; `quantisation` says how far it drifts.
-    """
-
-    name: str
-    path: Path
-    manifest: GraphManifest
-
-
-@dataclass(frozen=True)
 class BenchGraphs:
-    """Files of one model's graphs.
+    """Files of one model's graphs in one precision, and its modules where there is the source.
 
     Attributes:
         manifest: describes the fused graph.
@@ -52,7 +42,7 @@ class BenchGraphs:
         classifier: the same classifier alone.
         all_class: computes every class's map and gives the asked ones; None where it is not there,
         all_class_reason: which then says why.
-        lowered: the same graph in other precisions.
+        modules: the same three in PyTorch, by role; empty without the source.
     """
 
     manifest: GraphManifest
@@ -60,50 +50,47 @@ class BenchGraphs:
     classifier: Path
     all_class: Path | None = None
     all_class_reason: str | None = None
-    lowered: tuple[LoweredGraph, ...] = ()
+    modules: Mapping[Role, "nn.Module"] = field(default_factory=dict)
 
 
-def graphs_of_artifact(
-    directory: Path, workspace: Path, lowered: Sequence[Path] = ()
-) -> BenchGraphs:
-    """Take an exported graph and cut its classifier out; needs no torch.
+def graphs_of_artifact(directory: Path, workspace: Path) -> BenchGraphs:
+    """Take an exported graph, of any precision, and cut its classifier out; needs no torch.
 
     Args:
-        directory: what ``ptame export`` wrote.
-        workspace: an empty folder for what is made.
-        lowered: what ``ptame quantize`` made of it.
+        directory: what ``ptame export`` or ``ptame quantize`` wrote.
+        workspace: a folder for what is made.
 
     Raises:
-        InvalidInputError: there is no artifact, or a lowered one was made of another graph.
+        InvalidInputError: there is no artifact.
         ArtifactError: it is corrupt.
     """
+    if holds_plan(directory):
+        message = (
+            f"{directory} holds an engine. Give the folder of the graph that it was built from: an "
+            "engine is built for each batch size, of the classifier alone as well (--runtime)."
+        )
+        raise InvalidInputError(message)
     manifest = read_manifest(directory, GRAPH_MANIFEST, GraphManifest)
     OnnxRuntime(directory / GRAPH_FILE).check_border(manifest)
+    workspace.mkdir(parents=True, exist_ok=True)
     classifier = workspace / "classifier.onnx"
     extract_classifier(directory / GRAPH_FILE, classifier)
-    return BenchGraphs(
-        manifest,
-        directory / GRAPH_FILE,
-        classifier,
-        all_class_reason=NEEDS_SOURCE,
-        lowered=tuple(_lowered(folder, manifest) for folder in lowered),
-    )
+    return BenchGraphs(manifest, directory / GRAPH_FILE, classifier, all_class_reason=NEEDS_SOURCE)
 
 
-def _lowered(directory: Path, source: GraphManifest) -> LoweredGraph:
-    manifest = read_manifest(directory, GRAPH_MANIFEST, GraphManifest)
-    record = manifest.quantisation
+def check_made_of(lowered: GraphManifest, source: GraphManifest, name: str) -> None:
+    """See that a graph was made of another one, so that their figures may stand side by side.
+
+    Raises:
+        InvalidInputError: it was not.
+    """
+    record = lowered.quantisation
     if record is None or record.source_graph_sha256 != source.files[GRAPH_FILE].sha256:
         message = (
-            f"{directory} was not made of this graph: their figures must not stand side by side. "
+            f"{name} was not made of this graph: their figures must not stand side by side. "
             "Give what ptame quantize made of it."
         )
         raise InvalidInputError(message)
-    OnnxRuntime(directory / GRAPH_FILE).check_border(manifest)
-    form = f", {record.target} form" if record.target else ""
-    return LoweredGraph(
-        f"fused graph, {manifest.precision}{form}", directory / GRAPH_FILE, manifest
-    )
 
 
 def graphs_of_parts(
@@ -133,17 +120,23 @@ def graphs_of_parts(
     Raises:
         CheckFailedError: the fused graph does not hold parity with PyTorch.
     """
-    from ptame_deploy.onnx_export import GraphOptions, export, export_graph, fuse
+    from ptame_deploy.onnx_export import GraphOptions, GraphOutputs, export, export_graph, fuse
 
     options = GraphOptions()
     export(backbone, auxiliary, explainer, record, workspace / "fused", options=options, seed=seed)
     graphs = graphs_of_artifact(workspace / "fused", workspace)
+    fused = fuse(backbone, auxiliary, explainer, options)
+    modules: dict[Role, nn.Module] = {
+        "alone": fused.classifier,
+        "fused": GraphOutputs(fused, takes_classes=False),
+    }
     if all_class_reason is not None:
-        return replace(graphs, all_class_reason=all_class_reason)
+        return replace(graphs, all_class_reason=all_class_reason, modules=modules)
     path = workspace / "all-class.onnx"
     model = fuse(backbone, auxiliary, explainer, options, all_classes=True)
     export_graph(model, backbone.preprocessing.input_size, path, options)
-    return replace(graphs, all_class=path, all_class_reason=None)
+    modules["all-class"] = GraphOutputs(model, takes_classes=False)
+    return replace(graphs, all_class=path, all_class_reason=None, modules=modules)
 
 
 def extract_classifier(fused: Path, path: Path) -> None:

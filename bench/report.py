@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from bench.results import Comparison, Contender, Latency, Reading, SpeedReport
+from bench.variants import FUSED
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,8 +50,12 @@ def speed_table(report: SpeedReport) -> "Table":
 
 
 def summary_lines(report: SpeedReport) -> list[str]:
-    """Return the ratios, the maps' difference and the transfers, a line each."""
+    """Return the ratios, the drift, the maps' difference and the transfers, a line each."""
     lines = [_ratio_line(comparison, report) for comparison in report.comparisons]
+    fused = next(c for c in report.contenders if c.name == FUSED)
+    compared = {comparison.of for comparison in report.comparisons}
+    if fused.drift is not None and FUSED not in compared:
+        lines.append(f"{FUSED}, {fused.precision}, against FP32: {drift_text(fused)}")
     rise = report.rise
     if rise.overhead_over_classifier is not None:
         lines.append(
@@ -66,7 +71,7 @@ def summary_lines(report: SpeedReport) -> list[str]:
         )
     reasons = {r.reason for c in report.contenders for r in c.readings if r.reason}
     lines += [f"not measured: {reason}" for reason in sorted(reasons)]
-    lines.append(f"transfers: {report.transfers}")
+    lines += _transfer_lines(report)
     return lines
 
 
@@ -77,10 +82,11 @@ def _ratio_line(comparison: Comparison, report: SpeedReport) -> str:
             f"RISE/fused, {report.rise.masks} masks: {time.value:.0f} x "
             f"(quartiles {time.p25:.0f} to {time.p75:.0f} of {time.rounds} turns)"
         )
-    if comparison.of is not None:
-        return _lowered_line(comparison, report)
+    if comparison.name == "baseline/this":
+        return _variant_line(comparison, report)
+    of = f" of {comparison.of}" if comparison.of else ""
     line = (
-        f"{comparison.name}, batch {comparison.batch}: {time.value:.3f} x "
+        f"{comparison.name}{of}, batch {comparison.batch}: {time.value:.3f} x "
         f"(quartiles {time.p25:.3f} to {time.p75:.3f} of {time.rounds} rounds)"
     )
     if comparison.macs is not None:
@@ -90,20 +96,39 @@ def _ratio_line(comparison: Comparison, report: SpeedReport) -> str:
     return line
 
 
-def _lowered_line(comparison: Comparison, report: SpeedReport) -> str:
-    """Say how much faster a precision is, and in the same breath what it costs."""
+def _variant_line(comparison: Comparison, report: SpeedReport) -> str:
+    """Say how much faster a precision or runtime is, and in the same breath what it costs."""
     time = comparison.time
     line = (
-        f"{comparison.of}, batch {comparison.batch}: {time.value:.2f} x as fast as FP32 "
-        f"(quartiles {time.p25:.2f} to {time.p75:.2f})"
+        f"{comparison.of}, batch {comparison.batch}: {time.value:.2f} x as fast as "
+        f"{comparison.against} (quartiles {time.p25:.2f} to {time.p75:.2f})"
     )
-    drift = next(c.drift for c in report.contenders if c.name == comparison.of)
-    if drift is None:
-        return f"{line}; drift not measured"
+    row = next(c for c in report.contenders if c.name == comparison.of)
+    return f"{line}; {drift_text(row)}"
+
+
+def drift_text(row: Contender) -> str:
+    """Say how far a row's answers are from the FP32 graph's."""
+    if row.drift is None:
+        return "drift not measured (give --photos)"
+    where = f", measured on {row.drift_on}" if row.drift_on else ""
     return (
-        f"{line}; top-1 agreement {drift.top1_agreement:.1%}, maps' Pearson {drift.pearson:.3f} "
-        f"on {drift.photos} photos"
+        f"top-1 agreement {row.drift.top1_agreement:.1%}, maps' Pearson {row.drift.pearson:.3f} "
+        f"on {row.drift.photos} photos{where}"
     )
+
+
+def _transfer_lines(report: SpeedReport) -> list[str]:
+    lines = [f"transfers: {report.transfers}"]
+    for contender in report.contenders:
+        for reading in contender.readings:
+            copies = reading.transfers
+            if copies is not None:
+                lines.append(
+                    f"  {contender.name}, batch {reading.batch}: {copies.upload_ms:.3f} ms to the "
+                    f"device, {copies.download_ms:.3f} ms back"
+                )
+    return lines
 
 
 def _cells(contender: Contender, reading: Reading) -> list[str]:

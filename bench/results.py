@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from ptame_deploy.artifacts import Provenance
-from ptame_deploy.records import DriftRecord, Precision, Record
+from ptame_deploy.records import DriftRecord, Record
 
 
 class Device(Record):
@@ -14,10 +14,11 @@ class Device(Record):
     cpu: str
     cores: int
     system: str
+    gpu: str | None = None  # with compute capability and driver; None where there is none
 
 
 class Latency(Record):
-    """Time of single runs, one at a time, from arrays in to arrays out."""
+    """Time of single runs, one at a time, without transfers between host and device."""
 
     runs: int
     mean_ms: float
@@ -32,7 +33,7 @@ class Latency(Record):
 
 
 class Throughput(Record):
-    """Images a second while several callers keep the queue full; the median of the rounds."""
+    """Images a second while callers keep the queue full, transfers included; the rounds' median."""
 
     rounds: int
     streams: int
@@ -63,6 +64,13 @@ class Memory(Record):
     after_opening_mb: float
 
 
+class Transfers(Record):
+    """Copies between the host and the device that computes: medians, one batch each way."""
+
+    upload_ms: float
+    download_ms: float
+
+
 class Reading(Record):
     """One contender at one batch size; what was not measured says why in ``reason``."""
 
@@ -70,19 +78,22 @@ class Reading(Record):
     latency: Latency | None = None
     throughput: Throughput | None = None
     memory: Memory | None = None
+    transfers: Transfers | None = None  # None where the host computes
     reason: str | None = None
 
 
 class Contender(Record):
-    """One row: the classifier alone, the fused graph, or the all-class form."""
+    """One row: the classifier alone, the fused graph, or the all-class form, on one runtime."""
 
     name: str
     status: Literal["measured", "skipped"]
     reason: str | None = None
     gmacs_per_image: float | None = None
     readings: list[Reading] = Field(default_factory=list)
-    precision: Precision = "fp32"
+    runtime: str | None = None  # where it is not the report's
+    precision: str = "fp32"
     drift: DriftRecord | None = None  # against the FP32 graph, for other precisions
+    drift_on: str | None = None  # what the drift was measured on, where not on this runtime
 
 
 class RiseReading(Record):
@@ -102,11 +113,13 @@ class RiseReading(Record):
 class Comparison(Record):
     """A ratio of two contenders at one batch size.
 
-    ``fp32/lowered`` is how many times faster the graph ``of`` another precision runs.
+    ``baseline/this`` is how many times as fast as the fused graph ``against`` the one called ``of``
+    runs; ``fused/alone`` with ``of`` is of that fused graph and its own classifier.
     """
 
-    name: Literal["fused/alone", "all-class/fused", "RISE/fused", "fp32/lowered"]
+    name: Literal["fused/alone", "all-class/fused", "RISE/fused", "baseline/this"]
     of: str | None = None
+    against: str | None = None
     batch: int
     time: Ratio
     macs: float | None = None

@@ -2,14 +2,65 @@
 
 import statistics
 import time
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bench.results import Ratio
-from bench.rise import RiseSettings
+from bench.results import Comparison, Ratio, RiseReading
+from bench.rise import Rise, RiseSettings
 from bench.timing import Run
+from engines.runtime import Runtime
+from ptame_deploy.errors import CheckFailedError
 
 _TURNS = 10
+
+
+def time_rise(
+    classifier: Runtime,
+    fused_run: Run,
+    classifier_run: Run,
+    image: NDArray[Any],
+    *,
+    masks: int,
+    batch: int,
+    seed: int,
+    gmacs: float | None,
+) -> tuple[RiseReading, Comparison]:
+    """Explain one image by RISE, all masks really run, in turns with what it is compared with.
+
+    Args:
+        classifier: from ``image`` to ``logits``.
+        fused_run: one run of the fused graph on one image.
+        classifier_run: one bare run of the classifier on ``batch`` images.
+        image: (1, ...) as the classifier takes it.
+        masks: N.
+        batch: masked copies that the classifier sees at once.
+        seed: of the masks.
+        gmacs: of the classifier for one image.
+
+    Raises:
+        CheckFailedError: the classifier answers with NaN or infinity.
+    """
+    settings = RiseSettings(masks=masks, batch=batch, seed=seed)
+    logits = classifier.run({"image": image})["logits"]
+    if not np.isfinite(logits).all():
+        message = "The classifier answers with NaN or infinity: RISE cannot weigh by it."
+        raise CheckFailedError(message)
+    timer = RiseTimer(fused_run, classifier_run, settings)
+    timer.start()
+    Rise(classifier, settings)(image, logits.argmax(axis=1), advance=timer.advance)
+    reading = RiseReading(
+        status="measured",
+        masks=masks,
+        batch=batch,
+        gmacs_per_image=None if gmacs is None else gmacs * masks,
+        total_s=timer.total_s,
+        classifier_pass_ms=timer.pass_s * 1e3,
+        fused_batch1_ms=timer.fused_s * 1e3,
+        overhead_over_classifier=timer.overhead,
+    )
+    return reading, Comparison(name="RISE/fused", batch=1, time=timer.ratio)
 
 
 class RiseTimer:

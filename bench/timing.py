@@ -96,27 +96,51 @@ def measure_latency(
 
 
 def measure_throughput(
-    contenders: Mapping[str, Run], sampling: Sampling, *, clock: Clock = time.perf_counter
+    contenders: Mapping[str, Sequence[Run]],
+    sampling: Sampling,
+    *,
+    clock: Clock = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Count runs while several callers keep the queue full, contenders in turns.
 
     Args:
-        contenders: what to run, by name; each is called from several threads at once.
-        sampling: how long; every turn lasts until each caller has run at least once.
+        contenders: what to run, by name: for each caller a run of its own.
+        sampling: how long.
         clock: seconds that only go forward.
 
     Returns:
         Runs a second in each round, by name.
     """
-    for run in contenders.values():
-        _warm_up(run, sampling, clock)
+    for runs in contenders.values():
+        for run in runs:
+            _warm_up(run, sampling, clock)
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
-    with ThreadPoolExecutor(sampling.streams) as pool:
+    with ThreadPoolExecutor(max(len(runs) for runs in contenders.values())) as pool:
         for done in range(sampling.rounds):
             for name in names if done % 2 == 0 else reversed(names):
-                rates[name].append(_rate(contenders[name], sampling, pool, clock))
+                rates[name].append(_Turn(contenders[name], sampling, clock).rate(pool))
     return rates
+
+
+def measure_steps(
+    steps: Mapping[str, Run], runs: int, *, clock: Clock = time.perf_counter
+) -> dict[str, float]:
+    """Time the steps of a run, one after the other, and return each one's median in seconds.
+
+    Args:
+        steps: in their order.
+        runs: how often they all are run, after one round that is not counted.
+        clock: seconds that only go forward.
+    """
+    durations: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(runs + 1):
+        for name, step in steps.items():
+            start = clock()
+            step()
+            if number:
+                durations[name].append(clock() - start)
+    return {name: statistics.median(found) for name, found in durations.items()}
 
 
 def summarise_latency(durations: Sequence[float], batch: int) -> Latency:
@@ -196,27 +220,48 @@ def _wants_more(durations: Sequence[float], sampling: Sampling) -> bool:
     return len(durations) < sampling.iterations or sum(durations) < sampling.seconds * (1 - 1e-9)
 
 
-def _rate(run: Run, sampling: Sampling, pool: ThreadPoolExecutor, clock: Clock) -> float:
-    run()
-    stop = threading.Event()
-    start = clock()
-    deadline = start + sampling.seconds / sampling.rounds
+class _Turn:
+    """One turn of a throughput measurement: a span of time in which no caller ever waits.
 
-    def call() -> int:
-        runs = 0
-        while runs == 0 or not stop.is_set():
-            run()
-            runs += 1
-            if clock() >= deadline:
-                stop.set()
-        return runs
+    A run that began or ended outside counts for the part of it that lies within. Callers go on
+    until each one's run has crossed the end, so that nobody's last run has the machine for itself.
+    """
 
-    callers = [pool.submit(call) for _ in range(sampling.streams)]
-    try:
-        runs = sum(caller.result() for caller in callers)
-    finally:
-        stop.set()  # after an interrupt nobody waits for runs that nobody counts
-    return runs / (clock() - start)
+    def __init__(self, runs: Sequence[Run], sampling: Sampling, clock: Clock) -> None:
+        self._runs, self._clock = runs, clock
+        start = clock()
+        runs[0]()  # as in `_turn`, not counted; the span is long enough for a run at least
+        self._start = clock()
+        self._end = self._start + max(sampling.seconds / sampling.rounds, self._start - start, 1e-6)
+        self._crossed, self._lock = 0, threading.Lock()
+        self._stopped = False
+
+    def rate(self, pool: ThreadPoolExecutor) -> float:
+        """Return runs a second."""
+        callers = [pool.submit(self._call, run) for run in self._runs]
+        try:
+            counted = sum(caller.result() for caller in callers)
+        finally:
+            self._stopped = True  # after an interrupt nobody waits for runs that nobody counts
+        return counted / (self._end - self._start)
+
+    def _call(self, run: Run) -> float:
+        counted, crossed = 0.0, False
+        while not self._stopped and self._crossed < len(self._runs):
+            began = max(self._clock(), self._start)
+            try:
+                run()
+            except BaseException:
+                self._stopped = True
+                raise
+            ended = self._clock()
+            within = min(ended, self._end) - began
+            counted += max(0.0, within) / max(ended - began, 1e-9)
+            if ended >= self._end and not crossed:
+                crossed = True
+                with self._lock:
+                    self._crossed += 1
+        return counted
 
 
 def _variation_percent(values: Sequence[float]) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from engines.device_memory import DISTRIBUTIONS, installed_memories
 from engines.gpu import Gpu, find_gpu
 from engines.plan import PLAN_FILE, check_runs_here, read_plan
 from engines.tensorrt.flavours import FlavourName, load_flavour
@@ -37,11 +38,12 @@ def examine() -> list[Finding]:
     """Look for everything that can run a graph or an engine."""
     gpu = find_gpu()
     return [
-        _integer_kernels(),
+        integer_kernels(),
         _describe_gpu(gpu),
         _onnxruntime(),
         *_providers(),
         *(_flavour(name, gpu) for name in _FLAVOURS),
+        _device_memory(),
         _package("torch", "PyTorch", "pip install torch"),
         _package("lightning", "training", 'pip install "ptame-deploy[train]"'),
     ]
@@ -64,6 +66,9 @@ def examine_artifact(directory: Path) -> Finding:
             if gpu is None:
                 return Finding(name, here=False, detail=f"{name}: needs an NVIDIA GPU and driver")
             check_runs_here(manifest, flavour, gpu)
+            memory = _device_memory()
+            if not memory.here:
+                return Finding(name, here=False, detail=f"{name}: {memory.detail}")
         except (MissingRequirementError, ArtifactError) as error:
             return Finding(name, here=False, detail=f"{name}: {error}")
         return Finding(name, here=True, detail=f"{name}: runs on {gpu.name}")
@@ -73,12 +78,13 @@ def examine_artifact(directory: Path) -> Finding:
         runtime = check_onnxruntime()
     except MissingRequirementError as error:
         return Finding(name, here=False, detail=f"{name}: {error}")
-    slow = graph.precision == "int8" and not _integer_kernels().here
+    slow = graph.precision == "int8" and not integer_kernels().here
     note = ", slowly: this processor has no INT8 instructions" if slow else ""
     return Finding(name, here=True, detail=f"{name}: runs on {runtime}{note}")
 
 
-def _integer_kernels() -> Finding:
+def integer_kernels() -> Finding:
+    """Look for the instructions that make INT8 fast on a CPU."""
     text = _CPUINFO.read_text(encoding="utf-8", errors="replace") if _CPUINFO.exists() else ""
     found = [flag for flag in _INT8_FLAGS if flag in text.split()]
     detail = ", ".join(found) or "without VNNI or AMX an INT8 graph is hardly faster than FP32"
@@ -88,8 +94,7 @@ def _integer_kernels() -> Finding:
 def _describe_gpu(gpu: Gpu | None) -> Finding:
     if gpu is None:
         return Finding("NVIDIA GPU", here=False, detail="an NVIDIA GPU and its driver")
-    detail = f"{gpu.name}, compute capability {gpu.compute_capability}, CUDA {gpu.driver}"
-    return Finding("NVIDIA GPU", here=True, detail=detail)
+    return Finding("NVIDIA GPU", here=True, detail=str(gpu))
 
 
 def _onnxruntime() -> Finding:
@@ -124,6 +129,16 @@ def _flavour(name: FlavourName, gpu: Gpu | None) -> Finding:
     else:
         can = "building and running a plan need a GPU"
     return Finding(name, here=True, detail=f"{flavour.version}: {can}")
+
+
+def _device_memory() -> Finding:
+    what = "GPU memory for plans"
+    packages = [DISTRIBUTIONS[name] for name in installed_memories()]
+    if not packages:
+        need = 'pip install "ptame-deploy[cuda]", or "ptame-deploy[pycuda]"'
+        return Finding(what, here=False, detail=need)
+    detail = ", ".join(f"{package} {metadata.version(package)}" for package in packages)
+    return Finding(what, here=True, detail=detail)
 
 
 def _package(name: str, what: str, install: str) -> Finding:

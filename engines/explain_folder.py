@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engines.explainer import Explainer, Explanation
-from ptame_deploy.artifacts import Provenance
+from engines.plan import PLAN_FILE
+from ptame_deploy.artifacts import GRAPH_FILE, Provenance
 from ptame_deploy.colormaps import ColorMap
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.photos import UnreadablePhotoError, open_photo, printable
@@ -72,7 +73,7 @@ def explain_folder(
     named, in the summary and in ``results.json``.
 
     Args:
-        explainer: the exported graph.
+        explainer: the exported graph or the plan.
         photos: files.
         directory: gets ``NAME.png`` a photo, ``results.csv`` and ``results.json``.
         class_index: K classes for all photos, where the graph takes classes.
@@ -197,13 +198,14 @@ def _write_tables(explainer: Explainer, summary: Summary, directory: Path) -> No
     writer.writeheader()
     writer.writerows(asdict(row) for row in summary.rows)
     write_text(directory / "results.csv", buffer.getvalue())
-    manifest = explainer.manifest
+    manifest, plan = explainer.manifest, explainer.plan
     document = {
         "schema_version": SCHEMA_VERSION,
         "kind": "explanations",
         "provenance": Provenance.here(seed=manifest.provenance.seed).model_dump(),
         "runtime": explainer.runtime.description,
-        "graph_sha256": manifest.files["model.onnx"].sha256,
+        "graph_sha256": manifest.files[GRAPH_FILE].sha256,
+        "plan_sha256": None if plan is None else plan.files[PLAN_FILE].sha256,
         "classifier": manifest.classifier.name,
         "cautions": manifest.cautions,
         "map_size": manifest.map_size,

@@ -1,9 +1,9 @@
-"""From photos to class, probability and map: the public way to run an exported graph.
+"""From photos to class, probability and map: the public way to run an exported graph or a plan.
 
-Needs NumPy, Pillow and ONNX Runtime, no PyTorch.
+Needs NumPy, Pillow and ONNX Runtime (or TensorRT), no PyTorch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engines.onnx_runtime import OnnxRuntime
+from engines.photo_input import Photo, as_list, decoded
+from engines.plan import PlanManifest, holds_plan
 from engines.runtime import Arrays, Runtime
 from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest, read_manifest
 from ptame_deploy.drift import softmax
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.onnx_session import CPU_PROVIDER
-from ptame_deploy.photos import open_photo, to_rgb
+from ptame_deploy.photos import open_photo
 from ptame_deploy.preprocessing import to_float
 
-Photo = str | Path | Image.Image | NDArray[np.uint8]
 RGB_CHANNELS = 3
 
 
@@ -54,15 +55,30 @@ class Explanation:
 
 
 class Explainer:
-    """An exported graph, ready to explain photos."""
+    """An exported graph or a plan, ready to explain photos.
 
-    def __init__(self, manifest: GraphManifest, runtime: Runtime, *, batch_size: int = 8) -> None:
-        """Use a graph that a runtime has opened.
+    Attributes:
+        manifest: describes the graph; of a plan, the one that it was built from.
+        runtime: runs it.
+        batch_size: photos that run together at most.
+        plan: describes the plan, where it is one.
+    """
+
+    def __init__(
+        self,
+        manifest: GraphManifest,
+        runtime: Runtime,
+        *,
+        batch_size: int = 8,
+        plan: PlanManifest | None = None,
+    ) -> None:
+        """Use a graph or a plan that a runtime has opened.
 
         Args:
             manifest: describes the graph.
             runtime: runs it.
-            batch_size: photos that run together at most.
+            batch_size: photos that run together at most; fewer where a plan takes fewer.
+            plan: describes the plan, where it is one.
 
         Raises:
             InvalidInputError: a batch size under 1.
@@ -72,7 +88,8 @@ class Explainer:
             raise InvalidInputError(message)
         self.manifest = manifest
         self.runtime = runtime
-        self.batch_size = batch_size
+        self.batch_size = min(batch_size, plan.profile.max_batch) if plan else batch_size
+        self.plan = plan
 
     @classmethod
     def load(
@@ -83,20 +100,33 @@ class Explainer:
         threads: int = 0,
         batch_size: int = 8,
     ) -> Self:
-        """Load what ``ptame export`` wrote, after its hashes were checked.
+        """Load what ``ptame export`` or ``ptame build`` wrote, after its hashes were checked.
 
         Args:
-            directory: holds ``model.onnx`` and ``model.json``.
-            providers: ONNX Runtime's execution providers in order of preference.
-            threads: threads within an operator; 0 for one a core.
-            batch_size: photos that run together at most.
+            directory: holds ``model.onnx`` and ``model.json``, or ``model.plan`` and
+                ``model.plan.json``.
+            providers: ONNX Runtime's execution providers in order of preference; of graphs only.
+            threads: threads within an operator, 0 for one a core; of graphs only.
+            batch_size: photos that run together at most; fewer where a plan takes fewer.
 
         Raises:
-            InvalidInputError: there is no artifact.
-            ArtifactError: it is corrupt.
-            MissingRequirementError: ONNX Runtime or a provider is not there.
+            InvalidInputError: there is no artifact, or providers or threads for a plan.
+            ArtifactError: it is corrupt, or a plan for another TensorRT or GPU.
+            MissingRequirementError: ONNX Runtime, a provider, TensorRT or a GPU is not there.
         """
         directory = Path(directory)
+        if holds_plan(directory):
+            if tuple(providers) != (CPU_PROVIDER,) or threads:
+                message = (
+                    f"{directory} holds a TensorRT plan: a provider and threads can be chosen for "
+                    "graphs only, which ONNX Runtime runs."
+                )
+                raise InvalidInputError(message)
+            from engines.tensorrt.open_plan import open_plan
+
+            plan, engine = open_plan(directory)
+            assert plan is not None  # only trust would let a plan without JSON pass
+            return cls(plan.graph, engine, batch_size=batch_size, plan=plan)
         manifest = read_manifest(directory, GRAPH_MANIFEST, GraphManifest)
         runtime = OnnxRuntime(directory / GRAPH_FILE, providers=providers, threads=threads)
         runtime.check_border(manifest)
@@ -122,7 +152,7 @@ class Explainer:
         Raises:
             InvalidInputError: no photos, one that cannot be decoded, or classes that do not fit.
         """
-        photos = _as_list(images)
+        photos = as_list(images)
         asked = self.classes_for(class_index, len(photos))
         parts = []
         for start in range(0, len(photos), self.batch_size):
@@ -155,7 +185,7 @@ class Explainer:
                 raise InvalidInputError(message)
             photo = Image.fromarray(photo)
         elif isinstance(photo, Image.Image):
-            photo = _to_rgb(photo)
+            photo = decoded(photo)
         else:
             message = (
                 f"A photo must be a path, a Pillow image or an array, got {type(photo).__name__}."
@@ -221,7 +251,7 @@ class Explainer:
         }
         if class_index is not None:
             inputs["class_index"] = class_index
-        outputs = self.runtime.run(inputs)
+        outputs = self._run_padded(inputs)
         _refuse_not_finite(outputs)
         chosen = outputs["class_index"] if class_index is None else class_index
         probability = np.take_along_axis(softmax(outputs["logits"]), chosen, axis=1)
@@ -233,32 +263,20 @@ class Explainer:
             class_names=self.manifest.classifier.class_names,
         )
 
+    def _run_padded(self, inputs: dict[str, NDArray[Any]]) -> Arrays:
+        """Fill a batch up to the smallest that a plan takes, and leave the filling's answers out.
 
-def _as_list(images: Photo | Sequence[Photo] | NDArray[np.uint8]) -> list[Photo]:
-    if isinstance(images, str | Path | Image.Image):
-        return [images]
-    if isinstance(images, np.ndarray):
-        return [images] if images.ndim == 3 else list(_rows(images))
-    photos = list(images)
-    if not photos:
-        message = "No photos were given."
-        raise InvalidInputError(message)
-    return photos
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    try:
-        return to_rgb(image)
-    except (OSError, ValueError) as error:
-        message = f"The image cannot be decoded: {error}"
-        raise InvalidInputError(message) from error
-
-
-def _rows(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    if images.ndim != 4 or len(images) == 0:
-        message = f"An array of photos must be (B, H, W, 3) with B >= 1, got {images.shape}."
-        raise InvalidInputError(message)
-    yield from images
+        Maps and answers of one photo do not depend on the others of its batch.
+        """
+        count = len(inputs["image"])
+        missing = self.plan.profile.min_batch - count if self.plan else 0
+        if missing <= 0:
+            return self.runtime.run(inputs)
+        filled = {
+            name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+            for name, array in inputs.items()
+        }
+        return {name: array[:count] for name, array in self.runtime.run(filled).items()}
 
 
 def _refuse_not_finite(outputs: Arrays) -> None:

@@ -24,6 +24,9 @@ class Gpu:
     compute_capability: str
     driver: str
 
+    def __str__(self) -> str:
+        return f"{self.name}, compute capability {self.compute_capability}, CUDA {self.driver}"
+
 
 def find_gpu() -> Gpu | None:
     """Return the first GPU; None without a driver or a device.

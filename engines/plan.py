@@ -65,6 +65,11 @@ class PlanManifest(ArtifactManifest):
         return self.graph.cautions
 
 
+def holds_plan(directory: Path) -> bool:
+    """Whether a folder is a plan's, complete or not."""
+    return (directory / PLAN_FILE).exists() or (directory / PLAN_MANIFEST).exists()
+
+
 def read_plan(directory: Path, *, trust: bool = False) -> PlanManifest | None:
     """Read a plan's JSON and check the plan against it: presence, size, hash.
 

@@ -22,6 +22,7 @@ def min_max_normalise(maps: Tensor) -> Tensor:
     Args:
         maps: (B, K, h, w), raw fusion logits (no sigmoid at inference, as in the paper).
     """
+    maps = maps.float()  # under autocast too: a flat map's range is beyond half precision
     low = maps.amin(dim=(2, 3), keepdim=True)
     high = maps.amax(dim=(2, 3), keepdim=True)
     flat = torch.maximum(low.abs(), high.abs()) * MIN_RELATIVE_RANGE + MIN_RANGE

@@ -165,15 +165,17 @@ def fuse(
     )
 
 
-class _Outputs(torch.nn.Module):
+class GraphOutputs(torch.nn.Module):
     """The fused model with exactly the inputs and outputs of the graph."""
 
     def __init__(self, model: FusedModel, *, takes_classes: bool) -> None:
+        """Wrap a fused model; ``takes_classes``: the classes to explain are an input."""
         super().__init__()
         self.model = model
         self.takes_classes = takes_classes
 
     def forward(self, image: torch.Tensor, class_index: torch.Tensor | None = None) -> Any:
+        """Return logits, the classes where the model chooses them, and maps."""
         logits, chosen, saliency = self.model(image, class_index)
         return (logits, saliency) if self.takes_classes else (logits, chosen, saliency)
 
@@ -213,7 +215,7 @@ def export_graph(
     try:
         with _quiet():
             program = torch.onnx.export(
-                _Outputs(model, takes_classes=options.takes_classes).eval(),
+                GraphOutputs(model, takes_classes=options.takes_classes).eval(),
                 tuple(arguments),
                 dynamo=True,
                 dynamic_shapes=tuple(dynamic),

@@ -4,14 +4,22 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ptame_deploy.errors import ArtifactError, MissingRequirementError
 
 if TYPE_CHECKING:
     import onnxruntime
 
+ProviderName = Literal["cpu", "cuda", "tensorrt"]
 CPU_PROVIDER = "CPUExecutionProvider"
+# In order of preference: what the TensorRT provider cannot take runs on CUDA. (Both leave a few
+# operators that compute shapes to the CPU.)
+PROVIDERS: dict[ProviderName, tuple[str, ...]] = {
+    "cpu": (CPU_PROVIDER,),
+    "cuda": ("CUDAExecutionProvider",),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
+}
 # All of these install the same module, each overwriting the others' files.
 _DISTRIBUTIONS = (
     "onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino",
@@ -46,6 +54,25 @@ def check_onnxruntime() -> str:
     return installed[0]
 
 
+def require_providers(providers: Sequence[str]) -> None:
+    """See that this ONNX Runtime has the providers.
+
+    Raises:
+        MissingRequirementError: ONNX Runtime or a provider is not there.
+    """
+    check_onnxruntime()
+    import onnxruntime
+
+    absent = [name for name in providers if name not in onnxruntime.get_available_providers()]
+    if absent:
+        message = (
+            f"ONNX Runtime here has no {', '.join(absent)} "
+            f"(it has {', '.join(onnxruntime.get_available_providers())}). For CUDA: "
+            "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
+        )
+        raise MissingRequirementError(message)
+
+
 def open_session(
     model: Path | bytes,
     *,
@@ -65,17 +92,11 @@ def open_session(
         MissingRequirementError: ONNX Runtime or a provider is not there.
         ArtifactError: the graph cannot be loaded.
     """
-    check_onnxruntime()
+    require_providers(providers)
     import onnxruntime
 
-    absent = [name for name in providers if name not in onnxruntime.get_available_providers()]
-    if absent:
-        message = (
-            f"ONNX Runtime here has no {', '.join(absent)} "
-            f"(it has {', '.join(onnxruntime.get_available_providers())}). For CUDA: "
-            "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
-        )
-        raise MissingRequirementError(message)
+    if providers[0] != CPU_PROVIDER and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # CUDA and cuDNN as PyTorch's packages bring them
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads

@@ -13,10 +13,13 @@ from bench.device import describe_device
 from bench.figures import fast_form_figures, figure_line, memory_figures, time_figures
 from bench.graphs import BenchGraphs, graphs_of_parts, make_inputs
 from bench.operators import operator_costs
+from bench.options import BenchOptions
 from bench.report import speed_table, summary_lines
 from bench.results import Figure, SpeedReport, SuiteReport
-from bench.speed import BenchOptions, bench_model
+from bench.runtimes import RuntimeChoice
+from bench.speed import bench_model
 from bench.timing import Sampling
+from bench.variants import Variant
 from ptame_deploy.artifacts import Provenance, manifest_json
 from ptame_deploy.auxiliaries import AUXILIARIES
 from ptame_deploy.backbones import load_backbone
@@ -90,7 +93,8 @@ def _run(arguments: argparse.Namespace) -> int:
                 backbone, backbone_weights, auxiliary, given.get(auxiliary), Path(folder), arguments
             )
             masks = arguments.rise_masks if number == 0 else 0
-            report = bench_model(graphs, _options(arguments, masks), say=console.info)
+            variant = Variant(graphs, RuntimeChoice(threads=arguments.threads))
+            report = bench_model([variant], _options(arguments, masks), say=console.info)
             of_figures = _figures(report, is_demo=backbone == DEMO_BACKBONE)
             _show(report, of_figures)
             if not all(figure.passed for figure in of_figures):
@@ -160,7 +164,6 @@ def _options(arguments: argparse.Namespace, masks: int) -> BenchOptions:
             seconds=arguments.seconds, iterations=arguments.iterations, rounds=arguments.rounds
         ),
         rise_masks=masks,
-        threads=arguments.threads,
         seed=arguments.seed,
     )
 

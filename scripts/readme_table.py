@@ -1,13 +1,19 @@
-"""Put the committed benchmark's table into the README; `--check` only compares."""
+"""Put a committed benchmark's table into the README; `--check` only compares.
+
+Two tables: what the explainer costs (results/bench-cpu.json), and with ``--precision`` what each
+precision and runtime brings, beside its drift (results/bench-precision-cpu.json).
+"""
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from bench.results import Comparison, SpeedReport, SuiteReport
-from bench.speed import ALL_CLASS, ALONE, FUSED
+from bench.results import Comparison, Contender, SpeedReport, SuiteReport
+from bench.variants import ALL_CLASS, ALONE, FUSED
 
-BEGIN, END = "<!-- bench-table -->", "<!-- /bench-table -->"
+COST, PRECISION = "bench-table", "precision-table"
+_DATA = {COST: "results/bench-cpu.json", PRECISION: "results/bench-precision-cpu.json"}
 _NOTE = (
     "Times are medians (p50) of one run at a time, a batch each. Ratios are medians over rounds in "
     "which the contenders took turns, with quartiles; RISE's is over a fused run of one image in "
@@ -18,6 +24,14 @@ _NOTE = (
 _HEADER = (
     "| classifier + auxiliary | batch | alone, ms | fused, ms | fused / alone | multiply-adds "
     "| MB |"
+)
+_PRECISION_HEADER = (
+    "| classifier + auxiliary | precision, runtime | batch | alone, ms | fused, ms | fused / alone "
+    "| faster than FP32 | same class | maps: difference, Pearson |"
+)
+_PRECISION_NOTE = (
+    "All rows of a classifier took turns in one run. The last two columns compare with the FP32 "
+    "graph on {photos} photos that nothing was tuned on, on the runtime of the row."
 )
 _RANDOM_NOTE = "\\* random weights: they change maps and answers, not speed."
 
@@ -48,40 +62,86 @@ def render(suite: SuiteReport) -> str:
     return "\n".join(lines)
 
 
-def insert(readme: str, table: str) -> str:
-    """Return the README with the table between the markers.
+def render_precision(suite: SuiteReport) -> str:
+    """Return a suite as Markdown: precision by runtime, with its drift beside its speed."""
+    device, versions = suite.device, suite.provenance.versions
+    when = f"{suite.provenance.created[:10]} with ptame-deploy {versions['ptame-deploy']}"
+    where = f"{device.cpu}, {device.cores} cores" + (f", {device.gpu}" if device.gpu else "")
+    lines = [
+        f"{where}; FP32 is {suite.reports[0].runtime}; taken {when}.",
+        "",
+        _PRECISION_HEADER,
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for report in suite.reports:
+        for row in report.contenders:
+            if row.name == FUSED or row.name.startswith(f"{FUSED}, "):
+                lines += _precision_rows(report, row)
+    photos = {c.drift.photos for r in suite.reports for c in r.contenders if c.drift}
+    counts = " and ".join(str(count) for count in sorted(photos)) or "no"
+    lines += ["", _PRECISION_NOTE.format(photos=counts)]
+    return "\n".join(lines)
+
+
+def insert(readme: str, table: str, name: str) -> str:
+    """Return the README with the table between the markers of that name.
 
     Raises:
         ValueError: the markers are not there, once each and in order.
     """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in after:
-        message = f"The README must hold {BEGIN} and {END} once each, in this order."
+    first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, begin, rest = readme.partition(first)
+    _, end, after = rest.partition(last)
+    if not begin or not end or first in rest or last in after:
+        message = f"The README must hold {first} and {last} once each, in this order."
         raise ValueError(message)
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+    return f"{before}{first}\n{table}\n{last}{after}"
 
 
 def main() -> int:
     """Rewrite the README, or with --check say whether it is up to date."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, default=Path("results/bench-cpu.json"))
+    parser.add_argument("--precision", action="store_true", help="the other table")
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if outdated")
     arguments = parser.parse_args()
-    suite = SuiteReport.model_validate_json(arguments.json.read_text(encoding="utf-8"))
+    name, renderer = (PRECISION, render_precision) if arguments.precision else (COST, render)
+    data = arguments.json or Path(_DATA[name])
+    suite = SuiteReport.model_validate_json(data.read_text(encoding="utf-8"))
     old = arguments.readme.read_text(encoding="utf-8")
     try:
-        new = insert(old, render(suite))
+        new = insert(old, renderer(suite), name)
     except ValueError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     if arguments.check:
         if old != new:
-            print(f"{arguments.readme} does not show {arguments.json}: run {Path(__file__).name}.")
+            print(f"{arguments.readme} does not show {data}: run {Path(__file__).name}.")
         return int(old != new)
     arguments.readme.write_text(new, encoding="utf-8")
     return 0
+
+
+def _precision_rows(report: SpeedReport, row: Contender) -> Iterator[str]:
+    what = row.name.removeprefix(FUSED).removeprefix(", ") or "fp32"
+    alone = row.name.replace(FUSED, ALONE, 1)
+    for reading in row.readings:
+        batch = reading.batch
+        own = report.comparison("fused/alone", batch, None if row.name == FUSED else row.name)
+        drift = row.drift
+        cells = [
+            _pair(report),
+            what,
+            str(batch),
+            _p50(report, alone, batch),
+            _p50(report, row.name, batch),
+            _ratio(own, digits=2),
+            _ratio(report.comparison("baseline/this", batch, row.name), digits=2),
+            f"{drift.top1_agreement:.1%}" if drift else "-",
+            f"{drift.map_mean:.4f}, {drift.pearson:.4f}" if drift else "-",
+        ]
+        yield f"| {' | '.join(cells)} |"
 
 
 def _cost_row(report: SpeedReport, batch: int) -> str:

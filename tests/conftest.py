@@ -175,6 +175,20 @@ def real_photos() -> dict[str, Path]:
     return {Path(name).stem: folder / name for name in names}
 
 
+@pytest.fixture(scope="session")
+def make_photos() -> Callable[..., Path]:
+    """Write photos of coarse coloured patches, each different."""
+
+    def make(folder: Path, count: int, size: tuple[int, int] = (90, 80)) -> Path:
+        rng = np.random.default_rng(3)
+        for number in range(count):
+            coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+            coarse.resize(size, Image.Resampling.BICUBIC).save(folder / f"{number:02}.png")
+        return folder
+
+    return make
+
+
 @pytest.fixture
 def photo_folder(tmp_path) -> Path:
     """Three small photos of different shapes and contents."""

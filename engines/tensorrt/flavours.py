@@ -4,7 +4,8 @@
 - ``tensorrt`` 11.x: strong typing is always on; precision flags and calibrators are gone (they are
   used nowhere in this project, precision is in the graph).
 - ``tensorrt_rtx``: as 11.x; it builds without a GPU, and its plans run on every GPU of a list of
-  compute capabilities instead of the one that they were built on.
+  compute capabilities instead of the one that they were built on. It compiles kernels when a batch
+  size is first seen, so it captures CUDA graphs itself; on the full TensorRT that is the caller's.
 """
 
 import importlib
@@ -15,6 +16,7 @@ from ptame_deploy.errors import MissingRequirementError
 
 FlavourName = Literal["tensorrt", "tensorrt-rtx"]
 _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+_TITLES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
 _INSTALL = {
     "tensorrt": "pip install tensorrt (its packages come from NVIDIA's index)",
     "tensorrt-rtx": 'pip install "ptame-deploy[rtx]"',
@@ -38,6 +40,11 @@ class Flavour:
     module: Any
 
     @property
+    def title(self) -> str:
+        """Name and version as its makers write them."""
+        return f"{_TITLES[self.name]} {self.version}"
+
+    @property
     def version(self) -> str:
         """Its version."""
         return str(self.module.__version__)
@@ -52,6 +59,37 @@ class Flavour:
         flags = self.module.NetworkDefinitionCreationFlag
         strongly_typed = getattr(flags, "STRONGLY_TYPED", None)
         return 0 if strongly_typed is None else 1 << int(strongly_typed)
+
+    def create_context(self, engine: Any, *, graphs: bool) -> tuple[Any, bool]:
+        """Create an execution context for batches of one size.
+
+        Args:
+            engine: an ``ICudaEngine`` of this module.
+            graphs: let TensorRT capture CUDA graphs, where it does so itself.
+
+        Returns:
+            The context, None where TensorRT refuses (its logger knows why); and whether it captures
+            CUDA graphs itself, so that the caller must not.
+        """
+        trt = self.module
+        if not hasattr(trt, "CudaGraphStrategy"):
+            return engine.create_execution_context(), False
+        config = engine.create_runtime_config()
+        # Lazy, the default, would answer the first batches by slower stand-in kernels.
+        eager = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        config.dynamic_shapes_kernel_specialization_strategy = eager
+        strategy = trt.CudaGraphStrategy
+        config.cuda_graph_strategy = strategy.WHOLE_GRAPH_CAPTURE if graphs else strategy.DISABLED
+        return engine.create_execution_context(runtime_config=config), graphs
+
+    def is_capturable(self, context: Any, stream: int) -> bool:
+        """Whether a context's work on a stream may be captured as a CUDA graph.
+
+        TensorRT for RTX knows; the full TensorRT is asked by trying.
+        """
+        if not hasattr(context, "is_stream_capturable"):
+            return True
+        return bool(context.is_stream_capturable(stream))
 
 
 def load_flavour(name: FlavourName) -> Flavour:

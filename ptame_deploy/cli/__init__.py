@@ -15,10 +15,12 @@ from types import FrameType
 from typing import Annotated, Any, cast
 
 import typer
+from typer.core import TyperGroup
 
 from ptame_deploy import __version__
 from ptame_deploy.cli import console
 from ptame_deploy.cli.bench import bench
+from ptame_deploy.cli.bench_compare import compare
 from ptame_deploy.cli.build import build
 from ptame_deploy.cli.doctor import doctor
 from ptame_deploy.cli.explain import explain
@@ -45,8 +47,23 @@ app = typer.Typer(
         "70 a bug in ptame, 130 interrupted, 143 terminated."
     ),
 )
-for command in (export, quantize, build, inspect, doctor, explain, bench, train):
+for command in (export, quantize, build, inspect, doctor, explain, train):
     app.command()(command)
+
+
+class _BenchGroup(TyperGroup):
+    """``ptame bench ...`` measures, unless a command of its own is named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        named = bool(args) and args[0] in self.commands
+        found: list[str] = super().parse_args(ctx, args if named else ["run", *args])
+        return found
+
+
+bench_app = typer.Typer(cls=_BenchGroup, help="Measure a graph, or compare two runs.")
+bench_app.command("run")(bench)
+bench_app.command()(compare)
+app.add_typer(bench_app, name="bench")
 
 
 def _print_version(value: bool) -> None:  # noqa: FBT001 (typer calls it so)

@@ -2,14 +2,30 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from ptame_deploy.cli import bench_sources as sources
 from ptame_deploy.cli import console, options
+from ptame_deploy.cli.explain import ProviderKind
 
-if TYPE_CHECKING:
-    from bench.graphs import BenchGraphs
+
+class RuntimeKind(StrEnum):
+    """What runs the graphs."""
+
+    onnxruntime = "onnxruntime"
+    pytorch = "pytorch"
+    tensorrt = "tensorrt"
+    tensorrt_rtx = "tensorrt-rtx"
+
+
+class TorchModeKind(StrEnum):
+    """How PyTorch runs."""
+
+    eager = "eager"
+    compile = "compile"
+    cuda_graphs = "cuda-graphs"
 
 
 class ModeKind(StrEnum):
@@ -26,6 +42,30 @@ def bench(
         typer.Argument(help="Folder of an exported graph; or give --backbone.", show_default=False),
     ] = None,
     *,
+    engine: Annotated[
+        sources.EngineKind | None,
+        typer.Option(
+            help="Precision of everything that is measured; the graph's own by default. An FP32 "
+            "graph is lowered on the way (give --photos) and stands beside it. bf16: PyTorch only."
+        ),
+    ] = None,
+    runtime: Annotated[
+        RuntimeKind,
+        typer.Option(help="What runs the graphs; never another one silently. pytorch: --backbone."),
+    ] = RuntimeKind.onnxruntime,
+    provider: Annotated[
+        ProviderKind, typer.Option(help="Where ONNX Runtime or PyTorch computes.")
+    ] = ProviderKind.cpu,
+    torch_mode: Annotated[
+        TorchModeKind, typer.Option(help="How PyTorch runs.")
+    ] = TorchModeKind.eager,
+    photos: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Photos to lower the graph with, and to measure what precision and runtime "
+            "change; every fourth is held out for that. Repeatable."
+        ),
+    ] = None,
     lowered: Annotated[
         list[Path] | None,
         typer.Option(
@@ -74,12 +114,14 @@ def bench(
     """Time the classifier alone, the fused graph, the all-class form and RISE, in one run.
 
     They take turns, and ratios are the median over the rounds. An exported graph needs no PyTorch;
-    the all-class form needs --backbone.
+    the all-class form needs --backbone. Two runs are compared by: ptame bench compare A.json B.json
     """
     from tempfile import TemporaryDirectory
 
+    from bench.options import BenchOptions
     from bench.report import speed_table, summary_lines
-    from bench.speed import BenchOptions, bench_model
+    from bench.runtimes import RuntimeChoice
+    from bench.speed import bench_model
     from bench.timing import Sampling
 
     bench_options = BenchOptions(
@@ -87,7 +129,6 @@ def bench(
         mode=mode.value,
         sampling=Sampling(seconds=seconds, iterations=iterations),
         rise_masks=rise_masks,
-        threads=threads,
         memory=memory,
         seed=seed,
     )
@@ -99,19 +140,26 @@ def bench(
         "--auxiliary-size": auxiliary_size,
         "--input-size": input_size,
     }
-    _check_source(model, backbone, [name for name, value in given.items() if value is not None])
+    sources.check_source(
+        model, backbone, [name for name, value in given.items() if value is not None]
+    )
     if backbone is not None and lowered:
         message = "--lowered: only with the folder of the graph that they were made of."
         raise typer.BadParameter(message)
+    choice = RuntimeChoice(
+        name=runtime.value, provider=provider.value, torch_mode=torch_mode.value, threads=threads
+    )
+    sources.check_engine(engine, choice, backbone, photos)
+    choice.check()
     with TemporaryDirectory(prefix="ptame-bench-") as folder:
         workspace = Path(folder)
         if model is not None:
             from bench.graphs import graphs_of_artifact
 
-            graphs = graphs_of_artifact(model, workspace, lowered or ())
+            graphs = graphs_of_artifact(model, workspace / "source")
         else:
             assert backbone is not None
-            graphs = _export(
+            graphs = sources.export_graphs(
                 backbone,
                 workspace,
                 explainer=explainer,
@@ -122,7 +170,10 @@ def bench(
                 input_size=input_size,
                 seed=seed,
             )
-        report = bench_model(graphs, bench_options, say=console.info)
+        variants = sources.collect_variants(
+            graphs, choice, engine, photos or [], lowered or [], workspace
+        )
+        report = bench_model(variants, bench_options, say=console.info)
     console.table(speed_table(report))
     for line in summary_lines(report):
         console.result(line)
@@ -134,47 +185,6 @@ def bench(
 
         write_text(json, manifest_json(report))
         console.result(f"Wrote {json}")
-
-
-def _export(
-    backbone: str,
-    workspace: Path,
-    *,
-    explainer: Path | None,
-    auxiliary: str | None,
-    weights: str | None,
-    auxiliary_weights: str | None,
-    auxiliary_size: int | None,
-    input_size: int | None,
-    seed: int,
-) -> "BenchGraphs":
-    from bench.graphs import graphs_of_parts
-
-    overrides = options.preprocessing_overrides(input_size, None, None, None, None)
-    classifier = options.load_classifier(
-        backbone, weights=weights, preprocessing=overrides, seed=seed
-    )
-    parts = options.load_parts(
-        classifier,
-        explainer=explainer,
-        auxiliary=auxiliary,
-        auxiliary_weights=auxiliary_weights,
-        auxiliary_size=auxiliary_size,
-        seed=seed,
-    )
-    console.info("Exporting the fused graph and the all-class form ...")
-    return graphs_of_parts(
-        parts.backbone, parts.auxiliary, parts.explainer, parts.record, workspace, seed=seed
-    )
-
-
-def _check_source(model: Path | None, backbone: str | None, given: list[str]) -> None:
-    if (model is None) == (backbone is None):
-        message = "Give either the folder of an exported graph, or --backbone."
-        raise typer.BadParameter(message)
-    if model is not None and given:
-        message = f"{', '.join(given)}: only with --backbone; {model} already holds its networks."
-        raise typer.BadParameter(message)
 
 
 def _batches(text: str) -> list[int]:

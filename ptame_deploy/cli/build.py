@@ -3,11 +3,14 @@
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from ptame_deploy.cli import console
+
+if TYPE_CHECKING:
+    from ptame_deploy.precision.passes import Lowered
 
 
 class EngineKind(StrEnum):
@@ -66,8 +69,9 @@ def build(
     from pydantic import ValidationError
 
     from engines.plan import Profile
-    from engines.tensorrt.build import BuildOptions, trtexec_command
     from engines.tensorrt.build import build as build_plan
+    from engines.tensorrt.build import trtexec_command
+    from engines.tensorrt.engine_builder import BuildOptions
     from engines.tensorrt.flavours import load_flavour
     from ptame_deploy.errors import InvalidInputError
     from ptame_deploy.storage import check_writable
@@ -137,20 +141,7 @@ def _lowered(
             f"{engine.value}{target} -o DIR) and build that, or give --photos."
         )
         raise InvalidInputError(message)
-    from ptame_deploy.cli.quantize import report_lines
-    from ptame_deploy.photos import find_photos
-    from ptame_deploy.precision.passes import QuantizeOptions, quantize
+    from ptame_deploy.cli.lowering import lower
 
-    lowered = quantize(
-        model,
-        find_photos(photos),
-        folder / engine.value,
-        QuantizeOptions(
-            precision="fp16" if engine is EngineKind.fp16 else "int8", target="tensorrt"
-        ),
-        say=console.info,
-    )
-    assert lowered.quantisation is not None
-    for line in report_lines(lowered.quantisation):
-        console.info(line)
+    lower(model, cast("Lowered", engine.value), "tensorrt", photos, folder / engine.value)
     return folder / engine.value

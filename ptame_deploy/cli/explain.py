@@ -26,16 +26,13 @@ class ProviderKind(StrEnum):
 
     cpu = "cpu"
     cuda = "cuda"
-
-
-_PROVIDERS = {
-    ProviderKind.cpu: "CPUExecutionProvider",
-    ProviderKind.cuda: "CUDAExecutionProvider",
-}
+    tensorrt = "tensorrt"
 
 
 def explain(
-    model: Annotated[Path, typer.Argument(help="Folder of an exported graph.", show_default=False)],
+    model: Annotated[
+        Path, typer.Argument(help="Folder of an exported graph or an engine.", show_default=False)
+    ],
     photos: Annotated[
         list[Path], typer.Argument(help="Photos, and folders of photos.", show_default=False)
     ],
@@ -55,7 +52,10 @@ def explain(
     ] = False,
     colormap: Annotated[ColorMapKind, typer.Option(help="Colours.")] = ColorMapKind.inferno,
     opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the map over the photo.")] = 0.6,
-    batch_size: Annotated[int, typer.Option(min=1, help="Photos that run together.")] = 8,
+    batch_size: Annotated[
+        int,
+        typer.Option(min=1, help="Photos that run together; fewer where an engine takes fewer."),
+    ] = 8,
     provider: Annotated[
         ProviderKind, typer.Option(help="Where ONNX Runtime runs; never another one silently.")
     ] = ProviderKind.cpu,
@@ -67,12 +67,13 @@ def explain(
     """
     from engines.explain_folder import explain_folder
     from engines.explainer import Explainer
+    from ptame_deploy.onnx_session import PROVIDERS
     from ptame_deploy.photos import find_photos
     from ptame_deploy.storage import check_writable
 
     check_writable(output)
     explainer = Explainer.load(
-        model, providers=[_PROVIDERS[provider]], threads=threads, batch_size=batch_size
+        model, providers=PROVIDERS[provider.value], threads=threads, batch_size=batch_size
     )
     asked = _asked_classes(explainer, classes)
     found = find_photos(photos)

@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ptame_deploy.cli import console
+from ptame_deploy.cli.build import RuntimeKind
 
 if TYPE_CHECKING:
     from engines.plan import PlanManifest
+    from engines.tensorrt.flavours import FlavourName
+    from engines.tensorrt.layers import Layer
     from ptame_deploy.artifacts import GraphManifest, TensorRecord
+
+_NAME_WIDTH = 100  # of a layer in the table; names of fused layers can be endless
 
 
 def inspect(
@@ -17,30 +22,115 @@ def inspect(
         Path, typer.Argument(help="Folder of a graph or an engine.", show_default=False)
     ],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest itself.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the manifest itself; with --layers, the layers.")
+    ] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Also list an engine's layers; needs a GPU.")
+    ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Take an engine without its JSON. Loading one runs code that is in it.",
+        ),
+    ] = False,
+    runtime: Annotated[
+        RuntimeKind | None,
+        typer.Option(help="TensorRT that loads it; the one in its JSON by default."),
+    ] = None,
 ) -> None:
     """Show what an artifact is: inputs, outputs, precision, hashes, parity, size, multiply-adds."""
-    from engines.plan import PLAN_FILE, PLAN_MANIFEST, read_plan
-    from ptame_deploy.artifacts import (
-        GRAPH_MANIFEST,
-        GraphManifest,
-        manifest_json,
-        read_manifest,
-    )
+    from engines.plan import holds_plan
+    from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest, manifest_json, read_manifest
+    from ptame_deploy.errors import InvalidInputError
 
-    if (artifact / PLAN_FILE).exists() or (artifact / PLAN_MANIFEST).exists():
-        plan = read_plan(artifact)
-        assert plan is not None
-        if as_json:
-            console.result(manifest_json(plan).rstrip())
-            return
-        _show_plan(artifact, plan)
+    if holds_plan(artifact):
+        _inspect_plan(artifact, runtime, as_json=as_json, layers=layers, trust=trust)
         return
     graph = read_manifest(artifact, GRAPH_MANIFEST, GraphManifest)
+    if layers:
+        message = f"{artifact} holds a graph: only an engine has layers of TensorRT."
+        raise InvalidInputError(message)
     if as_json:
         console.result(manifest_json(graph).rstrip())
         return
     _show_graph(artifact, graph)
+
+
+def _inspect_plan(
+    directory: Path, runtime: RuntimeKind | None, *, as_json: bool, layers: bool, trust: bool
+) -> None:
+    from engines.plan import PLAN_MANIFEST, read_plan
+    from ptame_deploy.artifacts import manifest_json
+    from ptame_deploy.errors import InvalidInputError
+
+    plan = read_plan(directory, trust=trust)
+    if as_json and layers:
+        import json
+        from dataclasses import asdict
+
+        found = _read_layers(directory, runtime, trust=trust)
+        console.result(json.dumps([asdict(layer) for layer in found], indent=2))
+        return
+    if as_json:
+        if plan is None:
+            message = f"{directory} has no {PLAN_MANIFEST} to print."
+            raise InvalidInputError(message)
+        console.result(manifest_json(plan).rstrip())
+        return
+    if plan is None:
+        _show_unknown_plan(directory)
+    else:
+        _show_plan(directory, plan)
+    if layers:
+        _show_layers(_read_layers(directory, runtime, trust=trust))
+        return
+    from engines.gpu import find_gpu
+
+    need = "" if find_gpu() else ", which needs an NVIDIA GPU (here is none)"
+    console.result(f"  layers             shown by --layers{need}")
+
+
+def _read_layers(directory: Path, runtime: RuntimeKind | None, *, trust: bool) -> "list[Layer]":
+    from engines.tensorrt.layers import read_layers
+    from engines.tensorrt.open_plan import open_plan
+
+    flavours: dict[RuntimeKind, FlavourName] = {
+        RuntimeKind.tensorrt: "tensorrt",
+        RuntimeKind.tensorrt_rtx: "tensorrt-rtx",
+    }
+    flavour = None if runtime is None else flavours[runtime]
+    _, engine = open_plan(directory, trust=trust, flavour=flavour)
+    return read_layers(engine.loaded)
+
+
+def _show_layers(layers: "list[Layer]") -> None:
+    from collections import Counter
+
+    from rich.table import Table
+    from rich.text import Text
+
+    counts = Counter(precision for layer in layers for precision in layer.precisions)
+    listed = ", ".join(f"{count} {precision}" for precision, count in counts.most_common())
+    console.result(f"  layers             {len(layers)}; outputs: {listed or 'not told'}")
+    table = Table("layer", "type", "outputs")
+    for layer in layers:
+        name = layer.name
+        if len(name) > _NAME_WIDTH:
+            name = f"{name[: _NAME_WIDTH - 4]} ..."
+        table.add_row(Text(name), layer.kind, ", ".join(layer.precisions))
+    console.table(table)
+
+
+def _show_unknown_plan(directory: Path) -> None:
+    from engines.plan import PLAN_FILE
+    from ptame_deploy.storage import sha256_of_file
+
+    path = directory / PLAN_FILE
+    console.result(f"{directory}: engine of which nothing is known")
+    size = path.stat().st_size / 1e6
+    console.result(f"  {PLAN_FILE:<18} {size:.1f} MB, sha256 {sha256_of_file(path)}")
 
 
 def _show_graph(directory: Path, manifest: "GraphManifest") -> None:

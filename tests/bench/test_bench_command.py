@@ -7,6 +7,8 @@ import pytest
 from bench.figures import fast_form_figures, figure_line, memory_figures, time_figures
 from bench.results import Memory, SpeedReport
 from ptame_deploy.cli import run
+from ptame_deploy.precision.passes import TOLERANCES
+from ptame_deploy.records import Tolerance
 
 pytestmark = pytest.mark.integration
 
@@ -22,6 +24,11 @@ def backbone_report(tiny_file, tmp_path_factory):
     arguments += ["--auxiliary-size", "64", "--mode", "latency", "--batch", "1,8"]
     assert run([*arguments, "--json", str(path)]) == 0
     return SpeedReport.model_validate_json(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, make_photos):
+    return make_photos(tmp_path_factory.mktemp("photos"), 16)
 
 
 def test_from_source_every_row_is_measured(backbone_report):
@@ -133,6 +140,114 @@ def test_a_graph_that_takes_bytes_and_classes(tiny_classes_artifact, tmp_path):
     assert reading.latency is None
     assert reading.memory is None
     assert "not asked for" in reading.reason
+
+
+SHORT = (*QUICK[:4], "--rise-masks", "0", "--batch", "2", "--no-memory", "--mode", "latency")
+
+
+def report_of(path):
+    return SpeedReport.model_validate_json(path.read_text())
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_another_precision_is_lowered_on_the_way(
+    tiny_artifact, photos, tmp_path, capsys, monkeypatch, precision
+):
+    """Alone, fused and RISE run in it; the FP32 graph stands beside it, and the drift too."""
+    path = tmp_path / "b.json"
+    arguments = [str(tiny_artifact), *SHORT, "--rise-masks", "4", "--photos", str(photos)]
+    # Random weights: how far INT8 drifts says nothing.
+    anything = Tolerance(top1_agreement=0, map_mean=1, pearson=-1)
+    monkeypatch.setitem(TOLERANCES, precision, anything)
+    assert run(["bench", "--engine", precision, *arguments, "--json", str(path)]) == 0
+    report = report_of(path)
+    assert report.subject.precision == precision
+    rows = {row.name: row for row in report.contenders}
+    assert rows["classifier alone"].precision == rows["fused graph"].precision == precision
+    assert rows["fused graph, fp32"].precision == "fp32"
+    assert rows["fused graph"].drift.photos == 4
+    assert report.rise.masks == 4
+    assert report.comparison("baseline/this", 2, of="fused graph").against == "fused graph, fp32"
+    assert report.comparison("fused/alone", 2, of="fused graph, fp32") is not None
+    assert "x as fast as fused graph, fp32" in capsys.readouterr().out
+
+
+def test_a_lowered_artifact_is_benched_with_its_drift(tiny_artifact, photos, tmp_path, capsys):
+    lowered = tmp_path / "fp16"
+    arguments = ["quantize", str(tiny_artifact), str(photos), "-p", "fp16", "--allow-drift"]
+    assert run([*arguments, "--max-kept", "0", "-o", str(lowered)]) == 0
+    path = tmp_path / "b.json"
+    assert run(["bench", str(lowered), *SHORT, "--json", str(path)]) == 0
+    assert "fused graph, fp16, against FP32: top-1 agreement" in capsys.readouterr().out
+    assert report_of(path).subject.precision == "fp16"
+    # Beside its source:
+    arguments = ["bench", str(tiny_artifact), "--lowered", str(lowered), *SHORT]
+    assert run([*arguments, "--json", str(path)]) == 0
+    report = report_of(path)
+    assert report.subject.precision == "fp32"
+    assert report.comparison("baseline/this", 2, of="fused graph, fp16").against == "fused graph"
+    # Never beside another graph, and never twice under one name:
+    assert run(["bench", str(lowered), "--lowered", str(lowered), *SHORT]) == 2
+    assert run([*arguments, "--lowered", str(lowered)]) == 2
+    assert "would both be called" in capsys.readouterr().err
+    assert run(["bench", str(lowered), "--engine", "int8", "--photos", str(photos)]) == 2
+
+
+def test_pytorch_runs_the_source(tiny_file, photos, tmp_path):
+    path = tmp_path / "b.json"
+    arguments = ["bench", "--backbone", f"{tiny_file}:build", "--input-size", "64", *SHORT]
+    arguments += ["--auxiliary", "mobilenet_v3_small", "--auxiliary-weights", "random"]
+    arguments += ["--auxiliary-size", "64", "--runtime", "pytorch", "--engine", "bf16"]
+    assert run([*arguments, "--batch", "1", "--photos", str(photos), "--json", str(path)]) == 0
+    report = report_of(path)
+    assert report.runtime.startswith("PyTorch")
+    assert report.subject.precision == "bf16"
+    rows = {row.name: row for row in report.contenders}
+    assert rows["all-class form"].status == "measured"
+    assert rows["fused graph"].drift.photos == 4
+    assert rows["fused graph"].drift.map_max > 1e-3  # it really computes in half precision
+    full = rows["fused graph, fp32"]
+    assert full.precision == "fp32"
+    assert full.drift.top1_agreement == 1
+    assert full.drift.map_max < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["{artifact}", "--runtime", "pytorch"], 2, "--backbone"),
+        (["{artifact}", "--engine", "bf16"], 2, "--runtime pytorch"),
+        (["{artifact}", "--engine", "fp16"], 2, "--photos"),
+        (["{artifact}", "--runtime", "tensorrt-rtx", "--provider", "cuda"], 2, "--provider"),
+        (["--backbone", "resnet18", "--runtime", "pytorch", "--engine", "int8"], 2, "onnxruntime"),
+        (["--backbone", "resnet18", "--engine", "int8"], 2, "--photos"),
+        (["--backbone", "resnet18", "--runtime", "pytorch", "--provider", "tensorrt"], 2, "cuda"),
+        (["{artifact}", "--runtime", "tensorrt"], 3, "tensorrt"),
+        (["{plan}"], 2, "engine"),
+    ],
+)
+def test_runtimes_that_cannot_be_benched(tiny_artifact, tmp_path, capsys, arguments, code, said):
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan" / "model.plan").write_bytes(b"plan")
+    filled = [a.format(artifact=tiny_artifact, plan=tmp_path / "plan") for a in arguments]
+    assert run(["bench", *filled, *SHORT]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_machine_without_the_runtime_says_so_and_runs_no_other(
+    tiny_artifact, capsys, monkeypatch
+):
+    pytest.importorskip("tensorrt_rtx", reason="extra: rtx")
+    monkeypatch.setattr("engines.gpu.find_gpu", lambda: None)
+    assert run(["bench", str(tiny_artifact), "--runtime", "tensorrt-rtx", *SHORT]) == 3
+    said = capsys.readouterr()
+    assert "needs an NVIDIA GPU" in said.err
+    assert not said.out
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        assert run(["bench", str(tiny_artifact), "--provider", "cuda", *SHORT]) == 3
+        assert "CUDAExecutionProvider" in capsys.readouterr().err
 
 
 def test_rise_may_be_left_out(tiny_artifact, capsys):

@@ -18,6 +18,7 @@ from bench.results import (
     SuiteReport,
 )
 from ptame_deploy.artifacts import Provenance
+from ptame_deploy.records import DriftRecord
 
 pytestmark = pytest.mark.unit
 
@@ -87,10 +88,32 @@ def test_the_table_shows_figures_and_cautions(script, suite):
     assert "some/folder" not in text
 
 
+def test_the_precision_table_shows_speed_and_drift(script, suite):
+    drift = DriftRecord(
+        photos=200, top1_agreement=0.985, probability_mean=0.01, probability_max=0.2, maps=200,
+        map_mean=0.0123, map_max=0.5, pearson=0.9912, pearson_min=0.9, spearman=0.99,
+    )  # fmt: skip
+    (report,) = suite.reports
+    plain = report.contenders[0]
+    name = "fused graph, int8, cpu form"
+    other = plain.model_copy(update={"name": name, "precision": "int8", "drift": drift})
+    ratio = report.comparisons[0].time
+    faster = Comparison(name="baseline/this", batch=1, of=name, against=plain.name, time=ratio)
+    changed = {"contenders": [plain, other], "comparisons": [*report.comparisons, faster]}
+    text = script.render_precision(
+        suite.model_copy(update={"reports": [report.model_copy(update=changed)]})
+    )
+    pair = r"net.py:build + resnet18\*"
+    assert f"| {pair} | fp32 | 1 | - | 2.5 ± 1 % | **1.25** (1.20 - 1.30) | - | - | - |" in text
+    cells = "- | **1.25** (1.20 - 1.30) | 98.5% | 0.0123, 0.9912 |"
+    assert f"| {pair} | int8, cpu form | 1 | - | 2.5 ± 1 % | {cells}" in text
+    assert "on 200 photos" in text
+
+
 def test_the_readme_is_filled_checked_and_found_outdated(script, suite, tmp_path, monkeypatch):
     data, readme = tmp_path / "bench.json", tmp_path / "README.md"
     data.write_text(suite.model_dump_json())
-    readme.write_text(f"# Before\n{script.BEGIN}\nold\n{script.END}\nafter\n")
+    readme.write_text("# Before\n<!-- bench-table -->\nold\n<!-- /bench-table -->\nafter\n")
 
     def call(*options):
         arguments = ["readme_table.py", "--json", str(data), "--readme", str(readme), *options]

@@ -9,6 +9,7 @@ from bench.timing import (
     Durations,
     Sampling,
     measure_latency,
+    measure_steps,
     measure_throughput,
     paired_ratio,
     summarise_latency,
@@ -99,41 +100,65 @@ def test_a_ratio_is_paired_by_round():
     assert (found.p25, found.p75, found.rounds) == (2, 2, 5)
 
 
-def test_throughput_counts_runs_of_all_callers():
+def test_throughput_counts_what_lies_within_the_turn():
     time = FakeTime()
-    sampling = Sampling(seconds=1, warmup_seconds=0, rounds=5, streams=1)
-    found = measure_throughput({"a": time.contender("a", 0.05)}, sampling, clock=time.clock)
-    assert found["a"] == pytest.approx([20] * 5)
+    sampling = Sampling(seconds=1, warmup_seconds=0, rounds=5)
+    found = measure_throughput({"a": [time.contender("a", 0.03)]}, sampling, clock=time.clock)
+    # 0.2 s a turn hold six runs and two thirds of a seventh.
+    assert found["a"] == pytest.approx([1 / 0.03] * 5)
     summary = summarise_throughput(found["a"], 8, 1)
-    assert summary.images_per_s == pytest.approx(160)
+    assert summary.images_per_s == pytest.approx(8 / 0.03)
     assert not summary.unstable
 
 
-def test_throughput_keeps_several_callers_busy():
+def test_a_turn_is_never_shorter_than_a_run():
+    time = FakeTime()
+    sampling = Sampling(seconds=0.1, warmup_seconds=0, rounds=5)
+    found = measure_throughput({"a": [time.contender("a", 2.0)]}, sampling, clock=time.clock)
+    assert found["a"] == pytest.approx([0.5] * 5)
+
+
+def test_throughput_keeps_all_callers_busy_to_the_end():
+    """The queue is full: whenever one runs within the turn, so does the other."""
     import threading
+    import time as real
 
-    # Each caller's first run waits for the other's: with one caller alone this would time out.
-    barrier, first = threading.Barrier(2, timeout=5), threading.local()
+    lock = threading.Lock()
+    spans: dict[str, list[tuple[float, float]]] = {"quick": [], "slow": []}
 
-    def run():
-        is_caller = threading.current_thread() is not threading.main_thread()
-        if is_caller and not hasattr(first, "done"):
-            first.done = True
-            barrier.wait()
+    def caller(name, seconds):
+        def run():
+            began = real.perf_counter()
+            real.sleep(seconds)
+            with lock:
+                spans[name].append((began, real.perf_counter()))
 
-    sampling = Sampling(seconds=0.05, warmup_seconds=0, rounds=1, streams=2)
-    assert measure_throughput({"a": run}, sampling)["a"][0] > 0
+        return run
+
+    runs = [caller("quick", 0.01), caller("slow", 0.5)]
+    sampling = Sampling(seconds=0.1, warmup_seconds=0, warmup_runs=0, rounds=1)
+    measure_throughput({"a": runs}, sampling)
+    # The quick one went on far beyond the turn's 0.1 s, as long as the slow one's run.
+    assert spans["quick"][-1][1] > spans["slow"][-1][1] - 0.2
 
 
 def test_an_error_in_a_caller_is_not_swallowed():
     calls = itertools.count()
 
     def run():
-        if next(calls) > 3:
+        if next(calls) > 8:
             raise InvalidInputError("broken")
 
     with pytest.raises(InvalidInputError, match="broken"):
-        measure_throughput({"a": run}, Sampling(seconds=0.05, warmup_seconds=0))
+        measure_throughput({"a": [run, run]}, Sampling(seconds=0.05, warmup_seconds=0))
+
+
+def test_steps_are_timed_apart():
+    time = FakeTime()
+    steps = {"up": time.contender("up", 0.1), "compute": time.contender("compute", 1.0)}
+    found = measure_steps(steps, 3, clock=time.clock)
+    assert found == {"up": pytest.approx(0.1), "compute": pytest.approx(1.0)}
+    assert time.order == ["up", "compute"] * 4
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,11 @@ class Driver:
 
 
 def with_driver(monkeypatch, driver):
-    def load(name):
+    real = ctypes.CDLL
+
+    def load(name, *arguments, **options):
+        if name != "libcuda.so.1":  # TensorRT loads its own libraries when it is first imported
+            return real(name, *arguments, **options)
         if driver is None:
             raise OSError(name)
         return driver
@@ -70,6 +74,18 @@ def test_doctor_lists_what_is_here_and_what_is_not(capsys, monkeypatch):
     monkeypatch.setattr(doctor, "find_gpu", lambda: Gpu("NVIDIA H200", "9.0", "12.4"))
     assert run(["doctor"]) == 0
     assert "NVIDIA H200, compute capability 9.0" in capsys.readouterr().out
+
+
+def test_doctor_tells_of_packages_for_gpu_memory(monkeypatch):
+    monkeypatch.setattr(doctor, "installed_memories", list)
+    finding = next(f for f in doctor.examine() if f.what == "GPU memory for plans")
+    assert not finding.here
+    assert "ptame-deploy[cuda]" in finding.detail
+    monkeypatch.setattr(doctor, "installed_memories", lambda: ["cuda-python"])
+    monkeypatch.setattr(doctor.metadata, "version", lambda name: f"version of {name}")
+    finding = next(f for f in doctor.examine() if f.what == "GPU memory for plans")
+    assert finding.here
+    assert finding.detail == "cuda-bindings version of cuda-bindings"
 
 
 def test_doctor_says_whether_a_graph_runs_here(tiny_artifact, tmp_path, capsys):

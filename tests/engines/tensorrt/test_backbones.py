@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engines.tensorrt.build import _check_border, _Log, _parse
 from engines.tensorrt.flavours import load_flavour
+from engines.tensorrt.network import check_border, parse
 from ptame_deploy.artifacts import GraphManifest, read_manifest
 from ptame_deploy.cli import run
 
@@ -24,21 +24,17 @@ def photos(tmp_path_factory):
     return folder
 
 
-def parse(directory):
+def count_layers(directory):
     flavour = load_flavour("tensorrt-rtx")
-    log = _Log(flavour)
-    network = flavour.module.Builder(log.logger).create_network(flavour.network_flags())
-    parser = _parse(flavour, network, log, directory / "model.onnx")
-    _check_border(flavour, network, read_manifest(directory, "model.json", GraphManifest))
-    layers = network.num_layers
-    del parser
-    return layers
+    parsed = parse(flavour, directory / "model.onnx")
+    check_border(flavour, parsed, read_manifest(directory, "model.json", GraphManifest))
+    return parsed.network.num_layers
 
 
 def test_a_transformer_is_parsed_and_not_lowered(torchvision_artifact, photos, tmp_path, capsys):
     pytest.importorskip("tensorrt_rtx", reason="extra: rtx")
     source = torchvision_artifact("vit_b_16")
-    assert parse(source) > 50
+    assert count_layers(source) > 50
     lowered = ["quantize", str(source), str(photos), "-p", "int8", "-o", str(tmp_path / "m")]
     assert run(lowered) == 2
     assert "stay in FP32 in this release" in capsys.readouterr().err
@@ -53,7 +49,7 @@ def test_every_precision_is_parsed(photos, tmp_path, name):
     options = ["--weights", "random", "--auxiliary-weights", "random", "--classes", "input"]
     arguments = ["export", "--backbone", name, "--auxiliary", "resnet18", *options]
     assert run([*arguments, "-o", str(source)]) == 0
-    plain = parse(source)
+    plain = count_layers(source)
     assert plain > 50
     # Random weights: whether the graph drifts says nothing, whether it parses does.
     options = ["--allow-drift", "--max-kept", "0", "--no-cache", "--method", "minmax"]
@@ -62,5 +58,5 @@ def test_every_precision_is_parsed(photos, tmp_path, name):
         assert run([*lowered, *options, "-o", str(tmp_path / precision)]) == 0
         manifest = read_manifest(tmp_path / precision, "model.json", GraphManifest)
         assert manifest.quantisation.lowered_nodes > 15
-        assert parse(tmp_path / precision) > plain
+        assert count_layers(tmp_path / precision) > plain
         shutil.rmtree(tmp_path / precision)

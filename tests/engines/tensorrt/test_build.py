@@ -9,11 +9,12 @@ import onnx
 import pytest
 from PIL import Image
 
-from engines.plan import read_plan
+from engines.plan import Profile, read_plan
 from engines.tensorrt import build as build_module
+from engines.tensorrt import engine_builder
 from engines.tensorrt.flavours import Flavour, load_flavour
 from ptame_deploy.cli import run
-from ptame_deploy.errors import ArtifactError, MissingRequirementError
+from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError
 from ptame_deploy.storage import sha256_of_file
 
 pytestmark = pytest.mark.integration
@@ -160,7 +161,7 @@ def test_a_timing_cache_of_another_tensorrt_is_refused(tmp_path):
     cache.write_bytes(b"of another one")
     with (
         pytest.raises(ArtifactError, match="Delete it"),
-        build_module._timing_cache(Config(), cache),
+        engine_builder._timing_cache(Config(), cache),
     ):
         pass
     assert cache.read_bytes() == b"of another one"
@@ -171,6 +172,7 @@ def test_the_equal_trtexec_command(tiny_classes_artifact, tmp_path, capsys):
     assert run([*arguments, "--workspace", "512", "--version-compatible"]) == 0
     words = shlex.split(capsys.readouterr().out)
     assert words[0] == "trtexec"
+    assert "--profilingVerbosity=detailed" in words
     assert f"--onnx={tiny_classes_artifact}/model.onnx" in words
     assert "--optShapes=image:8x64x64x3,class_index:8x1" in words
     assert f"--saveEngine={tmp_path}/a b/model.plan" in words
@@ -181,9 +183,37 @@ def test_the_equal_trtexec_command(tiny_classes_artifact, tmp_path, capsys):
 def test_the_full_tensorrt_needs_a_gpu_to_build(tiny_artifact, tmp_path, monkeypatch):
     monkeypatch.setattr("engines.gpu.find_gpu", lambda: None)
     double = Flavour("tensorrt", types.SimpleNamespace(__version__="10.9.0"))
-    options = build_module.BuildOptions(build_module.Profile())
+    options = engine_builder.BuildOptions(Profile())
     with pytest.raises(MissingRequirementError, match="needs an NVIDIA GPU"):
         build_module.build(tiny_artifact, tmp_path / "p", double, options)
+    with pytest.raises(MissingRequirementError, match="needs an NVIDIA GPU"):
+        engine_builder.build_engine(tiny_artifact / "model.onnx", [], double, options)
+
+
+def test_any_graph_becomes_an_engine(rtx, tmp_path):
+    """As benchmarks need it: a graph that is no artifact, without a manifest."""
+    from ptame_deploy.artifacts import TensorRecord
+
+    shape = ["batch", 4]
+    x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, shape) for n in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets), tmp_path / "g.onnx")
+    phases = []
+    plan = engine_builder.build_engine(
+        tmp_path / "g.onnx",
+        [TensorRecord(name="x", dtype="float32", shape=shape)],
+        rtx,
+        engine_builder.BuildOptions(Profile(min_batch=1, opt_batch=2, max_batch=4)),
+        on_phase=phases.append,
+    )
+    assert isinstance(plan, bytes)
+    assert len(plan) > 1000
+    assert phases
+    with pytest.raises(InvalidInputError, match="cannot parse"):
+        engine_builder.build_engine(
+            tmp_path / "none.onnx", [], rtx, engine_builder.BuildOptions(Profile())
+        )
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,23 @@ def test_profiles_rise(sizes):
         Profile(min_batch=sizes[0], opt_batch=sizes[1], max_batch=sizes[2])
 
 
+def test_doctor_says_what_a_plan_lacks_here(tiny_plan, capsys, monkeypatch):
+    from engines import doctor
+
+    monkeypatch.setattr(doctor, "find_gpu", lambda: None)
+    assert run(["doctor", str(tiny_plan)]) == 3
+    assert "needs an NVIDIA GPU" in capsys.readouterr().out
+    monkeypatch.setattr(doctor, "find_gpu", lambda: RTX_4090)
+    monkeypatch.setattr(doctor, "installed_memories", list)
+    assert run(["doctor", str(tiny_plan)]) == 3
+    assert "plan for tensorrt-rtx" in (said := capsys.readouterr().out)
+    assert 'pip install "ptame-deploy[cuda]"' in said.rsplit("plan for", 1)[1]
+    monkeypatch.setattr(doctor, "installed_memories", lambda: ["cuda-python"])
+    monkeypatch.setattr(doctor.metadata, "version", lambda name: "1")
+    assert run(["doctor", str(tiny_plan)]) == 0
+    assert "runs on RTX 4090" in capsys.readouterr().out
+
+
 def test_doctor_and_inspect_tell_of_a_plan(tiny_plan, copy, capsys):
     assert run(["inspect", str(tiny_plan)]) == 0
     said = capsys.readouterr().out

@@ -1,0 +1,191 @@
+"""Two bench runs side by side: what got faster or slower, and what makes them incomparable."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+
+from bench.results import Comparison, Device, Latency, Reading, SpeedReport, SuiteReport
+from ptame_deploy.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_COLUMNS = ("", "batch", "A, p50 ms", "B, p50 ms", "B / A", "A, images/s", "B, images/s", "")
+_NOTHING = "-"
+_ReportFile = TypeAdapter(SpeedReport | SuiteReport)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One row at one batch size, in both runs.
+
+    Attributes:
+        name: of model and row.
+        batch: images a run.
+        before: in A.
+        after: in B.
+    """
+
+    name: str
+    batch: int
+    before: Reading
+    after: Reading
+
+    @property
+    def ratio(self) -> float | None:
+        """Median latency in B over that in A; under 1, B is faster."""
+        if self.before.latency is None or self.after.latency is None:
+            return None
+        return self.after.latency.p50_ms / self.before.latency.p50_ms
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether the difference is smaller than either run's own coefficient of variation."""
+        ratio = self.ratio
+        if ratio is None:
+            return False
+        noise = max(_variation(self.before.latency), _variation(self.after.latency))
+        return abs(ratio - 1) * 100 <= noise
+
+
+@dataclass(frozen=True)
+class RatioPair:
+    """A ratio that was taken within each of the two runs, so that their machines cancel out."""
+
+    name: str
+    batch: int
+    before: Comparison
+    after: Comparison
+
+
+def read_reports(path: Path) -> list[SpeedReport]:
+    """Read what ``ptame bench --json`` or ``make bench`` wrote.
+
+    Raises:
+        InvalidInputError: there is no such file, or it is something else.
+    """
+    try:
+        found = _ReportFile.validate_json(path.read_bytes())
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror}."
+        raise InvalidInputError(message) from error
+    except ValidationError as error:
+        message = f"{path} is not what ptame bench --json writes, or of another version."
+        raise InvalidInputError(message) from error
+    return found.reports if isinstance(found, SuiteReport) else [found]
+
+
+def pairs(before: list[SpeedReport], after: list[SpeedReport]) -> list[Pair]:
+    """Match the rows of two runs by model, row and batch size.
+
+    Raises:
+        InvalidInputError: the runs have no row in common.
+    """
+    others = {key: reading for report in after for key, reading in _readings(report)}
+    found = [
+        Pair(f"{key[0]}: {key[1]}", key[2], reading, others[key])
+        for report in before
+        for key, reading in _readings(report)
+        if key in others
+    ]
+    if not found:
+        message = "The two runs have no row in common: other models, precisions or batch sizes."
+        raise InvalidInputError(message)
+    return found
+
+
+def ratio_pairs(before: list[SpeedReport], after: list[SpeedReport]) -> list[RatioPair]:
+    """Match the ratios that were taken within the runs."""
+    others = {(_subject(r), c.name, c.of, c.batch): c for r in after for c in r.comparisons}
+    return [
+        RatioPair(
+            f"{_subject(report)}: {c.name}{f' of {c.of}' if c.of else ''}",
+            c.batch,
+            c,
+            others[_subject(report), c.name, c.of, c.batch],
+        )
+        for report in before
+        for c in report.comparisons
+        if (_subject(report), c.name, c.of, c.batch) in others
+    ]
+
+
+def differences(before: SpeedReport, after: SpeedReport) -> list[str]:
+    """List what else differs between two runs, a line each: their times hide it."""
+    found = []
+    for field in Device.model_fields:
+        a, b = getattr(before.device, field), getattr(after.device, field)
+        if a != b:
+            found.append(f"{field}: {a} / {b}")
+    if before.runtime != after.runtime:
+        found.append(f"runtime: {before.runtime} / {after.runtime}")
+    versions = before.provenance.versions, after.provenance.versions
+    found += [
+        f"{name}: {versions[0][name]} / {versions[1][name]}"
+        for name in sorted(versions[0].keys() & versions[1].keys())
+        if versions[0][name] != versions[1][name]
+    ]
+    for field in ("mode", "threads", "streams"):
+        a, b = getattr(before.settings, field), getattr(after.settings, field)
+        if a != b:
+            found.append(f"{field}: {a} / {b}")
+    return found
+
+
+def pairs_table(found: list[Pair]) -> "Table":
+    """Lay the rows out as a table."""
+    from rich.table import Table
+
+    table = Table()
+    for position, column in enumerate(_COLUMNS):
+        table.add_column(column, justify="left" if position in (0, 7) else "right")
+    for pair in found:
+        ratio = pair.ratio
+        table.add_row(
+            pair.name,
+            str(pair.batch),
+            _p50(pair.before.latency),
+            _p50(pair.after.latency),
+            _NOTHING if ratio is None else f"{ratio:.3f}",
+            _rate(pair.before),
+            _rate(pair.after),
+            "within their noise" if pair.within_noise else "",
+        )
+    return table
+
+
+def ratio_line(pair: RatioPair) -> str:
+    """Say how a ratio changed."""
+    a, b = pair.before.time, pair.after.time
+    return (
+        f"{pair.name}, batch {pair.batch}: {a.value:.3f} (quartiles {a.p25:.3f} to {a.p75:.3f}) "
+        f"-> {b.value:.3f} ({b.p25:.3f} to {b.p75:.3f})"
+    )
+
+
+def _readings(report: SpeedReport) -> Iterator[tuple[tuple[str, str, int], Reading]]:
+    for row in report.contenders:
+        for reading in row.readings:
+            yield (_subject(report), row.name, reading.batch), reading
+
+
+def _subject(report: SpeedReport) -> str:
+    subject = report.subject
+    return f"{subject.classifier.rpartition('/')[2]} + {subject.auxiliary}, {subject.precision}"
+
+
+def _variation(latency: Latency | None) -> float:
+    return 0.0 if latency is None else latency.variation_percent
+
+
+def _p50(latency: Latency | None) -> str:
+    return _NOTHING if latency is None else f"{latency.p50_ms:.2f}"
+
+
+def _rate(reading: Reading) -> str:
+    figures = (reading.throughput, reading.latency)
+    rate = next((figure.images_per_s for figure in figures if figure is not None), None)
+    return _NOTHING if rate is None else f"{rate:.1f}"

@@ -1,0 +1,162 @@
+"""What ``ptame bench`` measures: from its options to graphs, runtimes and precisions."""
+
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import typer
+
+from ptame_deploy.cli import console, options
+
+if TYPE_CHECKING:
+    from bench.graphs import BenchGraphs
+    from bench.runtimes import RuntimeChoice
+    from bench.variants import Variant
+    from engines.torch_runtime import TorchPrecision
+    from ptame_deploy.precision.passes import Lowered
+    from ptame_deploy.records import Target
+
+
+class EngineKind(StrEnum):
+    """The precision that is measured."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+    int8 = "int8"
+
+
+def check_engine(
+    engine: EngineKind | None,
+    choice: "RuntimeChoice",
+    backbone: str | None,
+    photos: list[Path] | None,
+) -> None:
+    """Refuse what cannot be, before anything is exported."""
+    is_torch = choice.name == "pytorch"
+    if is_torch and backbone is None:
+        message = "--runtime pytorch runs a classifier's source, not its graph: give --backbone."
+        raise typer.BadParameter(message)
+    if engine is EngineKind.bf16 and not is_torch:
+        message = "--engine bf16 is PyTorch's autocast: give --runtime pytorch."
+        raise typer.BadParameter(message)
+    if engine is EngineKind.int8 and is_torch:
+        message = "--engine int8 is a graph: give --runtime onnxruntime, tensorrt or tensorrt-rtx."
+        raise typer.BadParameter(message)
+    lowers = engine in (EngineKind.fp16, EngineKind.int8) and not is_torch
+    if backbone is not None and lowers and not photos:
+        message = (
+            f"--engine {engine}: give --photos, since a speed without its drift from FP32 says "
+            "nothing."
+        )
+        raise typer.BadParameter(message)
+
+
+def collect_variants(
+    graphs: "BenchGraphs",
+    choice: "RuntimeChoice",
+    engine: EngineKind | None,
+    photos: list[Path],
+    lowered: list[Path],
+    workspace: Path,
+) -> "list[Variant]":
+    """Collect what is measured: the asked precision first, then what it is compared with."""
+    from bench.graphs import check_made_of, graphs_of_artifact
+    from bench.variants import Variant, form_of, recorded_drift, with_measured_drift
+    from ptame_deploy.photos import find_photos
+    from ptame_deploy.precision.prepared_photos import split
+
+    own = graphs.manifest.precision
+    others: list[Variant] = []
+    for number, folder in enumerate(lowered):
+        other = graphs_of_artifact(folder, workspace / f"lowered-{number}")
+        check_made_of(other.manifest, graphs.manifest, str(folder))
+        drift = recorded_drift(other.manifest, choice)
+        others.append(Variant(other, choice, form_of(other.manifest), *drift))
+    if choice.name == "pytorch" and engine not in (None, EngineKind.fp32):
+        others.insert(0, Variant(graphs, choice, "fp32"))
+        found = [
+            Variant(graphs, replace(choice, torch_precision=cast("TorchPrecision", engine.value))),
+            *others,
+        ]
+    elif engine is None or engine.value == own:
+        found = [Variant(graphs, choice, "", *recorded_drift(graphs.manifest, choice)), *others]
+    else:
+        subject = _lowered(graphs, engine, choice, photos, workspace)
+        drift = recorded_drift(subject.manifest, choice)
+        found = [Variant(subject, choice, "", *drift), Variant(graphs, choice, "fp32"), *others]
+    if not photos:
+        return found
+    # Lowering tunes on the other photos.
+    _, judged = split(find_photos(photos))
+    return with_measured_drift(found, judged, say=console.info)
+
+
+def _lowered(
+    graphs: "BenchGraphs",
+    engine: EngineKind,
+    choice: "RuntimeChoice",
+    photos: list[Path],
+    workspace: Path,
+) -> "BenchGraphs":
+    from bench.graphs import graphs_of_artifact
+    from ptame_deploy.cli.lowering import lower
+
+    if graphs.manifest.precision != "fp32" or engine not in (EngineKind.fp16, EngineKind.int8):
+        message = f"--engine: the graph is {graphs.manifest.precision}, it cannot become {engine}."
+        raise typer.BadParameter(message)
+    if not photos:
+        message = (
+            f"--engine {engine}: the graph is fp32. Give --photos to lower it with, or what "
+            "ptame quantize made of it."
+        )
+        raise typer.BadParameter(message)
+    target: Target = "cpu" if choice.on_cpu else "tensorrt"
+    lower(
+        graphs.fused.parent, cast("Lowered", engine.value), target, photos, workspace / engine.value
+    )
+    return graphs_of_artifact(workspace / engine.value, workspace / f"{engine.value}-alone")
+
+
+def export_graphs(
+    backbone: str,
+    workspace: Path,
+    *,
+    explainer: Path | None,
+    auxiliary: str | None,
+    weights: str | None,
+    auxiliary_weights: str | None,
+    auxiliary_size: int | None,
+    input_size: int | None,
+    seed: int,
+) -> "BenchGraphs":
+    """Load a classifier and export everything that is compared."""
+    from bench.graphs import graphs_of_parts
+
+    overrides = options.preprocessing_overrides(input_size, None, None, None, None)
+    classifier = options.load_classifier(
+        backbone, weights=weights, preprocessing=overrides, seed=seed
+    )
+    parts = options.load_parts(
+        classifier,
+        explainer=explainer,
+        auxiliary=auxiliary,
+        auxiliary_weights=auxiliary_weights,
+        auxiliary_size=auxiliary_size,
+        seed=seed,
+    )
+    console.info("Exporting the fused graph and the all-class form ...")
+    return graphs_of_parts(
+        parts.backbone, parts.auxiliary, parts.explainer, parts.record, workspace, seed=seed
+    )
+
+
+def check_source(model: Path | None, backbone: str | None, given: list[str]) -> None:
+    """See that there is one source, and no options that are for the other."""
+    if (model is None) == (backbone is None):
+        message = "Give either the folder of an exported graph, or --backbone."
+        raise typer.BadParameter(message)
+    if model is not None and given:
+        message = f"{', '.join(given)}: only with --backbone; {model} already holds its networks."
+        raise typer.BadParameter(message)

@@ -1,0 +1,225 @@
+"""The committed benchmark of precisions and runtimes: speed and drift side by side.
+
+Part of what `make bench` runs. Every classifier is exported once, lowered to FP16 and to both forms
+of INT8, and all of them take turns within one run, on every runtime that was asked for. The drift
+is measured on the runtime that is timed, on photos that nothing was tuned on. Exit 1 where a figure
+of bench/figures.py is missed.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast, get_args
+
+from bench.device import describe_device
+from bench.figures import figure_line, precision_figures
+from bench.graphs import BenchGraphs, graphs_of_artifact, graphs_of_parts
+from bench.options import BenchOptions
+from bench.report import speed_table, summary_lines
+from bench.results import Figure, SpeedReport, SuiteReport
+from bench.runtimes import RuntimeChoice, RuntimeName
+from bench.speed import bench_model
+from bench.timing import Sampling
+from bench.variants import Variant, form_of, recorded_drift, with_measured_drift
+from engines.torch_runtime import TorchMode, TorchPrecision
+from ptame_deploy.artifacts import Provenance, manifest_json
+from ptame_deploy.backbones import load_backbone
+from ptame_deploy.cli import console
+from ptame_deploy.cli.options import load_parts
+from ptame_deploy.cli.quantize import report_lines
+from ptame_deploy.errors import (
+    CheckFailedError,
+    InvalidInputError,
+    MissingRequirementError,
+    PtameError,
+)
+from ptame_deploy.onnx_session import ProviderName
+from ptame_deploy.photos import find_photos
+from ptame_deploy.precision.passes import Lowered, QuantizeOptions, quantize
+from ptame_deploy.precision.prepared_photos import split
+from ptame_deploy.records import Target
+from ptame_deploy.storage import write_text
+
+FORMS: tuple[tuple[Lowered, Target], ...] = (
+    ("fp16", "cpu"), ("int8", "cpu"), ("int8", "tensorrt"),
+)  # fmt: skip
+
+
+def main() -> int:
+    """Run the benchmark and return the exit code."""
+    arguments = _arguments()
+    try:
+        return _run(arguments)
+    except PtameError as error:
+        console.error(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.error("Interrupted.")
+        return 130
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backbone", action="append", help="repeatable", required=True)
+    parser.add_argument("--photos", type=Path, required=True, help="to judge by")
+    parser.add_argument(
+        "--calibration", type=Path, help="to calibrate on; without it three of four of --photos"
+    )
+    parser.add_argument(
+        "--runtimes",
+        default="onnxruntime:cpu,pytorch:cpu:eager:fp32",
+        help="with commas between: onnxruntime:PROVIDER, pytorch:DEVICE:MODE:PRECISION, tensorrt, "
+        "tensorrt-rtx; the first runs the FP32 graph that all others are compared with",
+    )
+    parser.add_argument("--batches", default="1,8")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each row, at least")
+    parser.add_argument("--iterations", type=int, default=20, help="of each row, at least")
+    parser.add_argument("--rounds", type=int, default=20, help="turns; more cancel more noise")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, default=Path("results/bench-precision-cpu.json"))
+    return parser.parse_args()
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    choices = [_choice(text, arguments.threads) for text in arguments.runtimes.split(",")]
+    tuned, judged = _photos(arguments)
+    reports: list[SpeedReport] = []
+    figures: list[Figure] = []
+    for backbone in arguments.backbone:
+        with TemporaryDirectory(prefix="ptame-bench-") as folder:
+            graphs = _export(backbone, Path(folder), arguments.seed)
+            lowered = [
+                _lower(graphs, precision, target, tuned, judged, Path(folder))
+                for precision, target in FORMS
+            ]
+            variants = list(_variants(choices, graphs, lowered))
+            variants = with_measured_drift(variants, judged, say=console.info)
+            report = bench_model(variants, _options(arguments), say=console.info)
+        of_figures = precision_figures(report)
+        console.table(speed_table(report))
+        for line in [*summary_lines(report), *(figure_line(figure) for figure in of_figures)]:
+            console.result(line)
+        for text in report.subject.cautions:
+            console.warn(text)
+        reports.append(report)
+        figures += of_figures
+    suite = SuiteReport(
+        provenance=Provenance.here(seed=arguments.seed),
+        device=describe_device(),
+        figures=figures,
+        reports=reports,
+    )
+    write_text(arguments.json, manifest_json(suite))
+    console.result(f"Wrote {arguments.json}")
+    missed = [figure for figure in figures if not figure.passed]
+    if missed:
+        message = f"{len(missed)} of {len(figures)} figures were missed."
+        raise CheckFailedError(message)
+    return 0
+
+
+def _choice(text: str, threads: int) -> RuntimeChoice:
+    name, *rest = text.split(":")
+    provider, mode, precision = (*rest, "", "", "")[:3]
+    if name not in get_args(RuntimeName):
+        message = f"No runtime is called {name!r}; there are {', '.join(get_args(RuntimeName))}."
+        raise InvalidInputError(message)
+    return RuntimeChoice(
+        name=cast("RuntimeName", name),
+        provider=cast("ProviderName", provider or "cpu"),
+        torch_mode=cast("TorchMode", mode or "eager"),
+        torch_precision=cast("TorchPrecision", precision or "fp32"),
+        threads=threads,
+    )
+
+
+def _photos(arguments: argparse.Namespace) -> tuple[list[Path], list[Path]]:
+    photos = find_photos([arguments.photos])
+    if arguments.calibration is None:
+        return split(photos)
+    return find_photos([arguments.calibration]), photos
+
+
+def _export(backbone: str, workspace: Path, seed: int) -> BenchGraphs:
+    console.info(f"\n{backbone}: exporting ...")
+    parts = load_parts(
+        load_backbone(backbone, seed=seed),
+        explainer=None,
+        auxiliary=None,
+        auxiliary_weights=None,
+        auxiliary_size=None,
+        seed=seed,
+    )
+    return graphs_of_parts(
+        parts.backbone,
+        parts.auxiliary,
+        parts.explainer,
+        parts.record,
+        workspace / "fp32",
+        seed=seed,
+        all_class_reason="in the other benchmark",
+    )
+
+
+def _lower(
+    graphs: BenchGraphs,
+    precision: Lowered,
+    target: Target,
+    tuned: list[Path],
+    judged: list[Path],
+    workspace: Path,
+) -> BenchGraphs:
+    folder = workspace / f"{precision}-{target}"
+    options = QuantizeOptions(precision=precision, target=target, allow_drift=True)
+    manifest = quantize(
+        graphs.fused.parent, judged, folder, options, calibration_photos=tuned, say=console.info
+    )
+    assert manifest.quantisation is not None
+    for line in report_lines(manifest.quantisation):
+        console.info(line)
+    return graphs_of_artifact(folder, workspace / f"{folder.name}-alone")
+
+
+def _variants(
+    choices: list[RuntimeChoice], graphs: BenchGraphs, lowered: list[BenchGraphs]
+) -> Iterator[Variant]:
+    """Pair graphs with runtimes; what is not there is said, never replaced by another."""
+    for number, choice in enumerate(choices):
+        try:
+            choice.check()
+        except MissingRequirementError as error:
+            if number == 0:
+                raise
+            console.warn(f"{choice.label} not measured: {error}")
+            continue
+        yield Variant(graphs, choice, choice.label if number else "")
+        if choice.name == "pytorch":
+            continue
+        for lower in lowered:
+            record = lower.manifest.quantisation
+            assert record is not None
+            if record.target == "cpu" and not choice.on_cpu:
+                continue  # a form that no GPU's kernels are made for
+            form = form_of(lower.manifest)
+            label = f"{choice.label}, {form}" if number else form
+            yield Variant(lower, choice, label, *recorded_drift(lower.manifest, choice))
+
+
+def _options(arguments: argparse.Namespace) -> BenchOptions:
+    return BenchOptions(
+        batches=[int(part) for part in arguments.batches.split(",")],
+        mode="latency",
+        sampling=Sampling(
+            seconds=arguments.seconds, iterations=arguments.iterations, rounds=arguments.rounds
+        ),
+        rise_masks=0,
+        memory=True,
+        seed=arguments.seed,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
