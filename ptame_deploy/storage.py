@@ -109,6 +109,7 @@ def staged_artifact(directory: Path, manifest: str) -> Iterator[Path]:
             yield stage
             files = sorted(path for path in stage.iterdir() if path.name != manifest)
             for path in [*files, stage / manifest]:
+                path.chmod(0o666 & ~_umask())  # ONNX writes external weights for their owner alone
                 _flush(path)
             (directory / manifest).unlink(missing_ok=True)
             for path in [*files, stage / manifest]:

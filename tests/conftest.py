@@ -35,6 +35,18 @@ def thousand():
     return build(1000)
 
 
+def transformer():
+    """torchvision's own, small: 4 x 4 patches, two layers of two heads."""
+    from torchvision.models import VisionTransformer
+    torch.manual_seed(0)
+    net = VisionTransformer(
+        image_size=64, patch_size=16, num_layers=2, num_heads=2, hidden_dim=32, mlp_dim=64,
+        num_classes=10,
+    )
+    nn.init.normal_(net.heads.head.weight, std=2.0)
+    return net
+
+
 def zero_head():
     net = build()
     nn.init.zeros_(net[-1].weight)
@@ -148,6 +160,14 @@ def tiny_classes_artifact(tmp_path_factory, export_tiny) -> Path:
     """An exported graph that takes the classes to explain, and uint8 images."""
     directory = tmp_path_factory.mktemp("artifact") / "model"
     assert export_tiny(directory, "--classes", "input", "--input", "uint8") == 0
+    return directory
+
+
+@pytest.fixture(scope="session")
+def transformer_artifact(tmp_path_factory, export_tiny) -> Path:
+    """An exported graph of a small transformer; takes the classes to explain."""
+    directory = tmp_path_factory.mktemp("artifact") / "model"
+    assert export_tiny(directory, "--classes", "input", factory="transformer") == 0
     return directory
 
 

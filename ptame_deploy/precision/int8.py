@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 CPU_OPERATORS = ("Conv", "Gemm", "MatMul", "Add", "MaxPool", "AveragePool", "GlobalAveragePool")
 # TensorRT needs QDQ in front of what has weights, and fuses the rest itself.
 TENSORRT_OPERATORS = ("Conv", "Gemm", "MatMul")
+# A transformer computes on in FP32 behind them (bias, GELU, residual stream), and ONNX Runtime's
+# integer kernels write FP32 themselves: rounding the result first would only cost precision.
+CPU_FLOAT_OUTPUTS = ("Gemm", "MatMul")
 DEQUANTIZE = "DequantizeLinear"
 IMAGE_CHANNELS = 3
 # What ONNX Runtime joins with the layer in front of it.
@@ -57,8 +60,9 @@ def to_int8(prepared: Path, ranges: "TensorsData", target: Target) -> onnx.Model
             "ActivationSymmetric": not for_cpu,
             "WeightSymmetric": True,
             "QuantizeBias": for_cpu,
-            "MatMulConstBOnly": True,
-            "OpTypesToExcludeOutputQuantization": [] if for_cpu else list(TENSORRT_OPERATORS),
+            "OpTypesToExcludeOutputQuantization": list(
+                CPU_FLOAT_OUTPUTS if for_cpu else TENSORRT_OPERATORS
+            ),
             # ONNX Runtime joins them with the convolution all the same; a layer that is put back
             # to FP32 must find the activation in front of it.
             "QDQKeepRemovableActivations": True,
@@ -177,8 +181,11 @@ def border_layers(graph: onnx.GraphProto) -> list[str]:
 def _never_lowered(graph: onnx.GraphProto, operators: Collection[str]) -> list[str]:
     """List the nodes that would lose precision for no integer kernel in return.
 
-    Besides `border_layers`: whatever lies behind the last weighted node (the maps' sums), and sums
-    that no convolution feeds (a transformer's residual stream, which needs its range).
+    Besides `border_layers`: whatever lies behind the last weighted node (the maps' sums), sums
+    that no convolution feeds (a transformer's residual stream, which needs its range), and
+    products of two activations: between two that are quantised, attention's softmax would become
+    an integer one, which loses flat attention (seen with ONNX Runtime 1.31: no top class was left).
+    The quantiser's own ``MatMulConstBOnly`` says nothing to its QDQ form.
     """
     weighted = {node.name for node in weighted_nodes(graph)}
     producers = {output: node for node in graph.node for output in node.output}
@@ -190,7 +197,9 @@ def _never_lowered(graph: onnx.GraphProto, operators: Collection[str]) -> list[s
             reaches |= set(node.input)
         sources = [producers[name].op_type for name in node.input if name in producers]
         if node.op_type in operators and (
-            not leads_on or (node.op_type == "Add" and "Conv" not in sources)
+            not leads_on
+            or (node.op_type == "Add" and "Conv" not in sources)
+            or (node.op_type == "MatMul" and node.name not in weighted)
         ):
             excluded.append(node.name)
     return excluded

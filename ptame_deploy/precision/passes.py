@@ -185,7 +185,6 @@ class _Pass:
         self.calibrated = tuned if alone else PhotoSet(tuned.pixels[::2], [])
         self.searched = tuned if alone else PhotoSet(tuned.pixels[1::2], [])
         model = load_graph(source, weights=False)
-        _refuse_attention(model)
         self.layers = {node.name for node in weighted_nodes(model.graph)}
         fixed = set(int8.border_layers(model.graph) if options.precision == "int8" else ())
         self.blocks = {
@@ -411,20 +410,6 @@ def prepare_graph(source: Path, path: Path, *, external: bool) -> None:
         reason = str(failure).split("\n", maxsplit=1)[0]
         message = f"The graph cannot be prepared for a precision pass: {reason}"
         raise CheckFailedError(message) from failure
-
-
-def _refuse_attention(model: onnx.ModelProto) -> None:
-    """Refuse transformers, for now.
-
-    Seen with ONNX Runtime 1.31: opening a lowered ViT-B/16 on the CPU provider ends the process
-    with a segmentation fault, which no caller could catch.
-    """
-    if any(node.op_type == "Softmax" for node in model.graph.node):
-        message = (
-            "This classifier has attention layers (Softmax), whose lowered graphs crash ONNX "
-            "Runtime: transformers stay in FP32 in this release."
-        )
-        raise InvalidInputError(message)
 
 
 def _write(

@@ -119,3 +119,17 @@ def test_other_errors_pass_through(tmp_path):
 def test_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of_file(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_every_file_of_an_artifact_may_be_read_as_the_umask_says(tmp_path):
+    with staged_artifact(tmp_path / "m", "m.json") as stage:
+        (stage / "m.json").write_text("{}")
+        (stage / "weights").touch(mode=0o600)
+    before = os.umask(0o027)
+    try:
+        with staged_artifact(tmp_path / "n", "n.json") as stage:
+            (stage / "n.json").touch(mode=0o600)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "m" / "weights").stat().st_mode == (tmp_path / "m/m.json").stat().st_mode
+    assert (tmp_path / "n" / "n.json").stat().st_mode & 0o777 == 0o640

@@ -2,9 +2,7 @@
 
 import shutil
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from engines.tensorrt.flavours import load_flavour
 from engines.tensorrt.network import check_border, parse
@@ -15,13 +13,8 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(3)
-    for number in range(4):
-        coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
-        coarse.resize((256, 256), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
-    return folder
+def photos(tmp_path_factory, make_photos):
+    return make_photos(tmp_path_factory.mktemp("photos"), 4, (256, 256))
 
 
 def count_layers(directory):
@@ -31,14 +24,18 @@ def count_layers(directory):
     return parsed.network.num_layers
 
 
-def test_a_transformer_is_parsed_and_not_lowered(torchvision_artifact, photos, tmp_path, capsys):
+def test_a_transformer_is_parsed(torchvision_artifact):
     pytest.importorskip("tensorrt_rtx", reason="extra: rtx")
-    source = torchvision_artifact("vit_b_16")
-    assert count_layers(source) > 50
-    lowered = ["quantize", str(source), str(photos), "-p", "int8", "-o", str(tmp_path / "m")]
-    assert run(lowered) == 2
-    assert "stay in FP32 in this release" in capsys.readouterr().err
-    assert not (tmp_path / "m").exists()
+    assert count_layers(torchvision_artifact("vit_b_16")) > 50
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_lowered_transformer_is_parsed(transformer_artifact, photos, tmp_path, precision):
+    pytest.importorskip("tensorrt_rtx", reason="extra: rtx")
+    lowered = ["quantize", str(transformer_artifact), str(photos), "-p", precision]
+    options = ["--target", "tensorrt", "--allow-drift", "--max-kept", "0", "--no-cache"]
+    assert run([*lowered, *options, "-o", str(tmp_path / "m")]) == 0
+    assert count_layers(tmp_path / "m") > count_layers(transformer_artifact)
 
 
 @pytest.mark.parametrize("name", ["vgg16", "resnet50"])

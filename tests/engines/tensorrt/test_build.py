@@ -4,10 +4,8 @@ import shlex
 import signal
 import types
 
-import numpy as np
 import onnx
 import pytest
-from PIL import Image
 
 from engines.plan import Profile, read_plan
 from engines.tensorrt import build as build_module
@@ -22,13 +20,8 @@ LENIENT = ["--min-agreement", "0", "--min-pearson", "0", "--max-kept", "0", "--n
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(3)
-    for number in range(8):
-        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
-        coarse.resize((90, 80), Image.Resampling.BICUBIC).save(folder / f"{number:02}.png")
-    return folder
+def photos(tmp_path_factory, make_photos):
+    return make_photos(tmp_path_factory.mktemp("photos"), 8)
 
 
 @pytest.fixture(scope="module")

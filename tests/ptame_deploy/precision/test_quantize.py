@@ -5,7 +5,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
-from PIL import Image
 
 from ptame_deploy import Explainer, graph_file
 from ptame_deploy.artifacts import GraphManifest, read_manifest
@@ -18,13 +17,8 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(3)
-    for number in range(16):
-        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
-        coarse.resize((90, 80), Image.Resampling.BICUBIC).save(folder / f"{number:02}.png")
-    return folder
+def photos(tmp_path_factory, make_photos):
+    return make_photos(tmp_path_factory.mktemp("photos"), 16)
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +85,18 @@ def test_fp16_normalises_maps_in_fp32(fp16):
             }
     halves = [w for w in model.graph.initializer if w.data_type == TensorProto.FLOAT16]
     assert len(halves) > 10
+
+
+def test_fp16_rounds_nothing_between_nodes_in_fp32(fp16):
+    graph = onnx.load(fp16 / "model.onnx").graph
+    casts = {
+        node.output[0]: (node.attribute[0].i, node.input[0])
+        for node in graph.node
+        if node.op_type == "Cast"
+    }
+    assert casts
+    for target, source in casts.values():
+        assert (target, casts.get(source, (None,))[0]) != (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
 def test_a_flat_map_divides_by_no_zero(fp16, int8):
