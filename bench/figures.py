@@ -3,7 +3,7 @@
 from bench.results import Figure, Memory, SpeedReport
 from bench.variants import ALONE, FUSED
 from engines.doctor import integer_kernels
-from ptame_deploy.precision.passes import TOLERANCES
+from ptame_deploy.precision.options import TOLERANCES
 
 MAX_TIME_OVER_MACS = 1.10
 MIN_ALL_CLASS_OVER_FUSED = {1: 1.25, 8: 1.4}

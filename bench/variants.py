@@ -12,8 +12,9 @@ from bench.runtimes import RuntimeChoice
 from engines.onnx_runtime import OnnxRuntime
 from engines.runtime import Runtime
 from ptame_deploy.artifacts import GraphManifest
-from ptame_deploy.drift import Answers, Outputs, ask, compare
+from ptame_deploy.drift import Answers, ask, compare
 from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.onnx_session import Outputs
 from ptame_deploy.precision.prepared_photos import PhotoSet, read_photos
 from ptame_deploy.records import DriftRecord
 

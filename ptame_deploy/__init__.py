@@ -28,7 +28,8 @@ if TYPE_CHECKING:
         save_explainer,
     )
     from ptame_deploy.onnx_export import GraphOptions, export
-    from ptame_deploy.precision.passes import QuantizeOptions, quantize
+    from ptame_deploy.precision.options import QuantizeOptions
+    from ptame_deploy.precision.passes import quantize
     from ptame_deploy.preprocessing import Preprocessing
     from ptame_deploy.rendering import Panel, crop_seen, render
 
@@ -48,7 +49,7 @@ _LAZY = {
     "Preprocessing": "ptame_deploy.preprocessing",
     "crop_seen": "ptame_deploy.rendering",
     "export": "ptame_deploy.onnx_export",
-    "QuantizeOptions": "ptame_deploy.precision.passes",
+    "QuantizeOptions": "ptame_deploy.precision.options",
     "load_auxiliary": "ptame_deploy.auxiliaries",
     "load_backbone": "ptame_deploy.backbones",
     "load_explainer": "ptame_deploy.explainer_store",

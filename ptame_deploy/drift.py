@@ -12,11 +12,8 @@ from numpy.typing import NDArray
 
 from ptame_deploy.errors import CheckFailedError
 from ptame_deploy.faithfulness import PERCENTAGES, DropIncrease, drop_and_increase, masks
+from ptame_deploy.onnx_session import Graph
 from ptame_deploy.records import DriftRecord, DropIncreaseRecord, Tolerance
-
-Outputs = dict[str, NDArray[np.generic]]
-# Images as the graph takes them, and the classes to explain where it takes those.
-Graph = Callable[[NDArray[np.generic], NDArray[np.int64] | None], Outputs]
 
 BATCH = 8
 

@@ -7,12 +7,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 
 from ptame_deploy.artifacts import (
     GRAPH_FILE,
@@ -30,12 +28,9 @@ from ptame_deploy.explainer import ExplainerNet, FoldedExplainer
 from ptame_deploy.fused import FusedModel, MapSize
 from ptame_deploy.graph_border import Border
 from ptame_deploy.graph_file import check_graph_file, forget_sources, save_graph
-from ptame_deploy.onnx_session import open_session
+from ptame_deploy.onnx_session import open_graph
 from ptame_deploy.parity import ParityReport, compare
 from ptame_deploy.storage import staged_artifact
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 DEFAULT_OPSET = 18
 # The exporter writes this range: under it operators would have to be converted down.
@@ -245,27 +240,14 @@ def check_graph(
         CheckFailedError: the ONNX checker refuses the graph, or parity would be trivial.
     """
     check_graph_file(path)
-    session = open_session(path)
     return compare(
-        lambda image, asked: _run(session, image, asked),
+        open_graph(path),
         model,
         backbone.preprocessing.input_size,
         classes=min(3, backbone.num_classes) if options.takes_classes else None,
         num_classes=backbone.num_classes,
         seed=seed,
     )
-
-
-def _run(
-    session: "onnxruntime.InferenceSession",
-    image: NDArray[np.generic],
-    asked: NDArray[np.int64] | None,
-) -> dict[str, NDArray[np.generic]]:
-    feeds: dict[str, Any] = {"image": image}
-    if asked is not None:
-        feeds["class_index"] = asked
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, feeds), strict=True))
 
 
 @contextlib.contextmanager

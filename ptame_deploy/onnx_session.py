@@ -1,16 +1,22 @@
 """Opening ONNX Runtime sessions: one place that knows how they are set up and how they fail."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ptame_deploy.errors import ArtifactError, MissingRequirementError
 
 if TYPE_CHECKING:
     import onnxruntime
 
+Outputs = dict[str, NDArray[np.generic]]
+# Images as the graph takes them, and the classes to explain where it takes those.
+Graph = Callable[[NDArray[np.generic], NDArray[np.int64] | None], Outputs]
 ProviderName = Literal["cpu", "cuda", "tensorrt"]
 CPU_PROVIDER = "CPUExecutionProvider"
 # In order of preference: what the TensorRT provider cannot take runs on CUDA. (Both leave a few
@@ -121,3 +127,26 @@ def open_session(
         )
         raise MissingRequirementError(message)
     return session
+
+
+def open_graph(model: Path | bytes, *, threads: int = 0) -> Graph:
+    """Open a fused graph on the CPU as a function of images, and of classes where it takes them.
+
+    One that chooses the classes itself is not told any.
+
+    Raises:
+        MissingRequirementError: ONNX Runtime is not there.
+        ArtifactError: the graph cannot be loaded.
+    """
+    session = open_session(model, threads=threads)
+    outputs = [output.name for output in session.get_outputs()]
+    takes_classes = any(value.name == "class_index" for value in session.get_inputs())
+
+    def run(images: NDArray[np.generic], classes: NDArray[np.int64] | None) -> Outputs:
+        feeds: dict[str, NDArray[np.generic]] = {"image": images}
+        if takes_classes:
+            assert classes is not None
+            feeds["class_index"] = classes
+        return dict(zip(outputs, session.run(outputs, feeds), strict=True))
+
+    return run

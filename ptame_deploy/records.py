@@ -64,7 +64,7 @@ class CalibrationRecord(Record):
     photos: int
     data_sha256: str
     key: str  # of graph, data, method and tools; the cache's
-    swept: dict[str, float] = {}  # error by method, where several were tried
+    swept: dict[CalibrationMethod, float] = {}  # error by method, where several were tried
 
 
 class SensitivityRecord(Record):

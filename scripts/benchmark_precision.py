@@ -37,7 +37,8 @@ from ptame_deploy.errors import (
 )
 from ptame_deploy.onnx_session import ProviderName
 from ptame_deploy.photos import find_photos
-from ptame_deploy.precision.passes import Lowered, QuantizeOptions, quantize
+from ptame_deploy.precision.options import Lowered, QuantizeOptions
+from ptame_deploy.precision.passes import quantize
 from ptame_deploy.precision.prepared_photos import split
 from ptame_deploy.records import Target
 from ptame_deploy.storage import write_text

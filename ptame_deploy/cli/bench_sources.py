@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bench.runtimes import RuntimeChoice
     from bench.variants import Variant
     from engines.torch_runtime import TorchPrecision
-    from ptame_deploy.precision.passes import Lowered
+    from ptame_deploy.precision.options import Lowered
     from ptame_deploy.records import Target
 
 

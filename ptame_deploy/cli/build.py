@@ -10,7 +10,7 @@ import typer
 from ptame_deploy.cli import console
 
 if TYPE_CHECKING:
-    from ptame_deploy.precision.passes import Lowered
+    from ptame_deploy.precision.options import Lowered
 
 
 class EngineKind(StrEnum):

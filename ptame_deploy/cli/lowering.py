@@ -31,7 +31,8 @@ def lower(
     """
     from ptame_deploy.cli.quantize import report_lines
     from ptame_deploy.photos import find_photos
-    from ptame_deploy.precision.passes import QuantizeOptions, quantize
+    from ptame_deploy.precision.options import QuantizeOptions
+    from ptame_deploy.precision.passes import quantize
 
     options = QuantizeOptions(precision=precision, target=target)
     lowered = quantize(model, find_photos(list(photos)), output, options, say=console.info)

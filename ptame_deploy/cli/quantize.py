@@ -102,7 +102,7 @@ def quantize(
     """
     from ptame_deploy.photos import find_photos
     from ptame_deploy.precision.calibration import default_cache
-    from ptame_deploy.precision.passes import QuantizeOptions
+    from ptame_deploy.precision.options import QuantizeOptions
     from ptame_deploy.precision.passes import quantize as quantize_artifact
     from ptame_deploy.storage import check_writable
 
@@ -182,7 +182,7 @@ def _tolerance(
     map_difference: float | None,
     pearson: float | None,
 ) -> "Tolerance":
-    from ptame_deploy.precision.passes import TOLERANCES
+    from ptame_deploy.precision.options import TOLERANCES
 
     given = {"top1_agreement": agreement, "map_mean": map_difference, "pearson": pearson}
     return TOLERANCES[precision.value].model_copy(

@@ -7,7 +7,7 @@ import pytest
 from bench.figures import fast_form_figures, figure_line, memory_figures, time_figures
 from bench.results import Memory, SpeedReport
 from ptame_deploy.cli import run
-from ptame_deploy.precision.passes import TOLERANCES
+from ptame_deploy.precision.options import TOLERANCES
 from ptame_deploy.records import Tolerance
 
 pytestmark = pytest.mark.integration
