@@ -1,5 +1,6 @@
 """What a precision pass may lower, and the blocks in which it thinks: a network's own modules."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -19,6 +20,36 @@ def weighted_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     return [
         node for node in graph.node if node.op_type in WEIGHTED and set(node.input[1:2]) <= weights
     ]
+
+
+def bias_slots(graph: onnx.GraphProto) -> dict[str, tuple[onnx.NodeProto, int]]:
+    """Find where each layer's bias is added: which node does it, and as which of its inputs.
+
+    A convolution and a Gemm do it themselves, whether they have a bias yet or not; behind a matrix
+    product it is a sum with a weight. Layers are left out whose bias is no vector of weights.
+
+    Args:
+        graph: any.
+
+    Returns:
+        Node and position, by the layer's name.
+    """
+    vectors = {w.name for w in graph.initializer if w.dims and w.dims[-1] == math.prod(w.dims)}
+    readers = defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            readers[name].append(node)
+    slots = {}
+    for node in weighted_nodes(graph):
+        holder, position = node, 2
+        if node.op_type == "MatMul":
+            holder, *others = readers[node.output[0]] or [node]
+            if others or holder.op_type != "Add":
+                continue
+            position = 1 - list(holder.input).index(node.output[0])
+        if {*holder.input[position : position + 1]} - {""} <= vectors:
+            slots[node.name] = (holder, position)
+    return slots
 
 
 def find_blocks(graph: onnx.GraphProto) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptame_deploy.artifacts import GRAPH_FILE, GraphManifest
-from ptame_deploy.precision import calibration, int8
+from ptame_deploy.precision import bias_correction, calibration, int8
 from ptame_deploy.precision.candidates import Candidates
 from ptame_deploy.precision.options import QuantizeOptions
 from ptame_deploy.precision.prepared_photos import PhotoSet
@@ -40,21 +40,24 @@ class Calibrator:
         self._found: dict[CalibrationMethod, calibration.Ranges] = {}
 
     def run(self, error_of: Callable[[Path], float]) -> CalibrationRecord:
-        """Give the candidates the ranges of the asked method, or of the best of all.
+        """Give the candidates the ranges of the asked method, or of the best of all, and means.
 
         Args:
             error_of: how wrong a lowered graph is; asked only where methods are compared.
         """
         options, found = self._options, self._candidates
         methods = calibration.METHODS if options.method == "sweep" else (options.method,)
+        means = bias_correction.mean_inputs(
+            found.prepared, self._feed, len(self._photos), threads=options.threads
+        )
         swept: dict[CalibrationMethod, float] = {}
         if len(methods) > 1:
             for method in methods:
-                found.use_ranges(self._ranges(method))
+                found.use_calibration(self._ranges(method), means)
                 swept[method] = error_of(found.path(options.keep))
                 self._say(f"  {method}: error {swept[method]:.4f}")
         best = min(methods, key=lambda method: swept.get(method, 0.0))
-        found.use_ranges(self._ranges(best))
+        found.use_calibration(self._ranges(best), means)
         return CalibrationRecord(
             method=best,
             photos=len(self._photos),

@@ -7,7 +7,7 @@ import onnx
 
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.graph_file import is_large, load_graph, save_graph
-from ptame_deploy.precision import calibration, fp16, int8
+from ptame_deploy.precision import bias_correction, calibration, fp16, int8
 from ptame_deploy.precision.blocks import find_blocks, weighted_nodes
 from ptame_deploy.precision.options import QuantizeOptions
 
@@ -52,12 +52,18 @@ class Candidates:
         prepare_graph(source, self.prepared, external=self.external)
         self._folder, self._options = folder, options
         self._ranges: calibration.Ranges = {}
+        self._means: bias_correction.Means = {}
         self._made: dict[tuple[str, ...], Path] = {}
         self._all_int8: onnx.ModelProto | None = None
 
-    def use_ranges(self, ranges: calibration.Ranges) -> None:
-        """Take these ranges of activations for all INT8 graphs from now on."""
-        self._ranges = ranges
+    def use_calibration(self, ranges: calibration.Ranges, means: bias_correction.Means) -> None:
+        """Make all INT8 graphs from now on with these.
+
+        Args:
+            ranges: of activations.
+            means: of the layers' inputs.
+        """
+        self._ranges, self._means = ranges, means
         self._made.clear()
         self._all_int8 = None
 
@@ -87,7 +93,12 @@ class Candidates:
         """Return the graph with every layer in INT8 that may be; made once for all candidates."""
         if self._all_int8 is None:
             ranges = calibration.tensors_data(self._ranges)
-            self._all_int8 = int8.to_int8(self.prepared, ranges, self._options.target)
+            rounded = int8.to_int8(self.prepared, ranges, self._options.target)
+            corrected = load_graph(self.prepared)
+            bias_correction.correct_biases(corrected, rounded, self._means)
+            path = self._folder / "corrected.onnx"
+            save_graph(corrected, path)
+            self._all_int8 = int8.to_int8(path, ranges, self._options.target)
         return self._all_int8
 
 

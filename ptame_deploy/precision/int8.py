@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from ptame_deploy.graph_file import sort_nodes
-from ptame_deploy.precision.blocks import weighted_nodes
+from ptame_deploy.precision.blocks import bias_slots, weighted_nodes
 from ptame_deploy.records import Target
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def to_int8(prepared: Path, ranges: "TensorsData", target: Target) -> onnx.Model
     from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 
     model = load_model_with_shape_infer(prepared)
+    fixed = border_layers(model.graph)
     for_cpu = target == "cpu"
     operators = CPU_OPERATORS if for_cpu else TENSORRT_OPERATORS
     quantizer = QDQQuantizer(
@@ -72,6 +73,7 @@ def to_int8(prepared: Path, ranges: "TensorsData", target: Target) -> onnx.Model
     quantized: onnx.ModelProto = quantizer.model.model
     _free_outputs(quantized.graph)
     _free_activations(quantized.graph)
+    _free_inputs(quantized.graph, fixed)
     sort_nodes(quantized.graph)
     return quantized
 
@@ -89,22 +91,24 @@ def put_back(model: onnx.ModelProto, prepared: onnx.ModelProto, nodes: Collectio
     weights = {weight.name: weight for weight in prepared.graph.initializer}
     sources = {node.name: node for node in prepared.graph.node}
     present = {weight.name for weight in graph.initializer}
+    slots = bias_slots(prepared.graph)
+    holders = {slots[name][0].name for name in nodes if name in slots}
     for node in graph.node:
-        if node.name not in nodes:
+        if node.name not in {*nodes, *holders}:
             continue
-        for position, original in enumerate(sources[node.name].input):
+        originals = sources[node.name].input
+        del node.input[len(originals) :]  # a bias that only corrects the rounding
+        for position, original in enumerate(originals):
             pair = producers.get(node.input[position])
-            if pair is None or pair.op_type != DEQUANTIZE:
-                continue
-            if original not in weights:
+            if original in weights:
+                name = f"{original}{FP32_SUFFIX}"  # the pair's own output may have the old one
+                node.input[position] = name
+                if name not in present:
+                    graph.initializer.append(weights[original])
+                    graph.initializer[-1].name = name
+                    present.add(name)
+            elif pair is not None and pair.op_type == DEQUANTIZE:
                 node.input[position] = producers[pair.input[0]].input[0]
-                continue
-            name = f"{original}{FP32_SUFFIX}"  # the pair's own output may have the old one
-            node.input[position] = name
-            if name not in present:
-                graph.initializer.append(weights[original])
-                graph.initializer[-1].name = name
-                present.add(name)
     _drop_unread(graph)
 
 
@@ -147,6 +151,20 @@ def _free_activations(graph: onnx.GraphProto) -> None:
     _drop_unread(graph)
 
 
+def _free_inputs(graph: onnx.GraphProto, nodes: Collection[str]) -> None:
+    """Let nodes that stay in FP32 read what no pair has rounded, whoever else reads the pair.
+
+    Between two pairs ONNX Runtime would quantise their FP32 weights itself, with one scale for all
+    channels (its ``WeightBiasQuantization``; seen in 1.31).
+    """
+    producers = {output: node for node in graph.node for output in node.output}
+    for node in graph.node:
+        pair = producers.get(node.input[0]) if node.name in nodes else None
+        if pair is not None and pair.op_type == DEQUANTIZE:
+            node.input[0] = producers[pair.input[0]].input[0]
+    _drop_unread(graph)
+
+
 def _free_outputs(graph: onnx.GraphProto) -> None:
     """Take the pair of quantise and dequantise away in front of the graph's outputs.
 
@@ -165,17 +183,31 @@ def _free_outputs(graph: onnx.GraphProto) -> None:
 
 
 def border_layers(graph: onnx.GraphProto) -> list[str]:
-    """List the weighted nodes that always stay in FP32: the first of each network, and the last.
+    """List the weighted nodes that always stay in FP32: a network's first ones, and the last.
 
-    The first see the image (three channels), whose rounding every later layer inherits; the last
-    makes the logits out of a few pooled features with long tails. Both cost next to nothing.
+    The first see the image (three channels), whose rounding every later layer inherits. A depthwise
+    layer right behind (MobileNet, EfficientNet) has a filter for each of its channels, many of them
+    far under the one range that they would share: alone, this tensor was most of all that INT8 cost
+    an EfficientNet-Lite2. The last makes the logits out of a few pooled features with long tails.
+    All cost next to nothing.
     """
-    channels = {w.name: w.dims[1] for w in graph.initializer if len(w.dims) == 4}
-    return [
-        node.name
-        for node in weighted_nodes(graph)
-        if "logits" in node.output or channels.get(node.input[1]) == IMAGE_CHANNELS
-    ]
+    shapes = {w.name: tuple(w.dims) for w in graph.initializer}
+    weighted = {node.name for node in weighted_nodes(graph)}
+    found = []
+    behind: set[str] = set()  # tensors that no layer but a first one has made
+    for node in graph.node:
+        read = {name for name in node.input if name and name not in shapes}
+        if node.name not in weighted:
+            if read and read <= behind:
+                behind |= set(node.output)
+            continue
+        channels = (*shapes[node.input[1]], 0)[1] if node.op_type == "Conv" else 0
+        if channels == IMAGE_CHANNELS:
+            behind |= set(node.output)
+        depthwise = channels == 1 and read <= behind
+        if channels == IMAGE_CHANNELS or depthwise or "logits" in node.output:
+            found.append(node.name)
+    return found
 
 
 def _never_lowered(graph: onnx.GraphProto, operators: Collection[str]) -> list[str]:
