@@ -53,7 +53,7 @@ class Variant:
     @property
     def is_reference(self) -> bool:
         """Whether it is what every other variant is compared with: FP32 in ONNX Runtime, CPU."""
-        return self.precision == "fp32" and self.choice.measures_memory
+        return self.precision == "fp32" and self.choice.name == "onnxruntime" and self.choice.on_cpu
 
     def row(self, role: Role) -> str:
         """Name one of its rows."""
