@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("", "batch", "A, p50 ms", "B, p50 ms", "B / A", "A, images/s", "B, images/s", "")
 _NOTHING = "-"
+SAME_SUBJECT = (
+    "graph_sha256",
+    "input_size",
+    "classes",
+    "explained_classes",
+    "auxiliary_input_size",
+)
+SAME_SETTINGS = ("mode", "threads", "streams", "rise_masks", "seconds", "iterations", "seed")
 _ReportFile = TypeAdapter(SpeedReport | SuiteReport)
 
 
@@ -113,26 +121,40 @@ def ratio_pairs(before: list[SpeedReport], after: list[SpeedReport]) -> list[Rat
     ]
 
 
-def differences(before: SpeedReport, after: SpeedReport) -> list[str]:
+def differences(before: list[SpeedReport], after: list[SpeedReport]) -> list[str]:
     """List what else differs between two runs, a line each: their times hide it."""
-    found = []
-    for field in Device.model_fields:
-        a, b = getattr(before.device, field), getattr(after.device, field)
-        if a != b:
-            found.append(f"{field}: {a} / {b}")
-    if before.runtime != after.runtime:
-        found.append(f"runtime: {before.runtime} / {after.runtime}")
-    versions = before.provenance.versions, after.provenance.versions
-    found += [
-        f"{name}: {versions[0][name]} / {versions[1][name]}"
-        for name in sorted(versions[0].keys() & versions[1].keys())
-        if versions[0][name] != versions[1][name]
+    others = {_subject(report): report for report in after}
+    found = [
+        line
+        for report in before
+        if _subject(report) in others
+        for line in _differences(report, others[_subject(report)])
     ]
-    for field in ("mode", "threads", "streams"):
-        a, b = getattr(before.settings, field), getattr(after.settings, field)
-        if a != b:
-            found.append(f"{field}: {a} / {b}")
-    return found
+    return list(dict.fromkeys(found))
+
+
+def _differences(before: SpeedReport, after: SpeedReport) -> list[str]:
+    name = _subject(before)
+    compared: list[tuple[str, object, object]] = [
+        ("runtime", before.runtime, after.runtime),
+        ("RISE's batch", before.rise.batch, after.rise.batch),
+    ]
+    for prefix, fields, a, b in (
+        (f"{name}: ", SAME_SUBJECT, before.subject, after.subject),
+        ("", tuple(Device.model_fields), before.device, after.device),
+        ("", SAME_SETTINGS, before.settings, after.settings),
+    ):
+        compared += [(f"{prefix}{f}", getattr(a, f), getattr(b, f)) for f in fields]
+    rows = {row.name: row.runtime for row in after.contenders}
+    compared += [
+        (f"{row.name}: runtime", row.runtime, rows[row.name])
+        for row in before.contenders
+        if row.name in rows
+    ]
+    versions = before.provenance.versions, after.provenance.versions
+    common = sorted(versions[0].keys() & versions[1].keys())
+    compared += [(package, versions[0][package], versions[1][package]) for package in common]
+    return [f"{what}: {a} / {b}" for what, a, b in compared if a != b]
 
 
 def pairs_table(found: list[Pair]) -> "Table":
@@ -174,7 +196,9 @@ def _readings(report: SpeedReport) -> Iterator[tuple[tuple[str, str, int], Readi
 
 def _subject(report: SpeedReport) -> str:
     subject = report.subject
-    return f"{subject.classifier.rpartition('/')[2]} + {subject.auxiliary}, {subject.precision}"
+    form = f" ({subject.form} form)" if subject.form else ""
+    name = subject.classifier.rpartition("/")[2]
+    return f"{name} + {subject.auxiliary}, {subject.precision}{form}"
 
 
 def _variation(latency: Latency | None) -> float:

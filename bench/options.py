@@ -10,6 +10,7 @@ from bench.timing import Sampling
 from ptame_deploy.artifacts import GRAPH_FILE
 from ptame_deploy.errors import InvalidInputError
 
+LARGEST_BATCH = 4096
 Mode = Literal["latency", "throughput", "both"]
 
 
@@ -37,6 +38,9 @@ class BenchOptions:
         if not self.batches or min(self.batches) < 1 or len(set(self.batches)) < len(self.batches):
             message = f"Batch sizes must be different and at least 1, got {list(self.batches)}."
             raise InvalidInputError(message)
+        if max(self.batches) > LARGEST_BATCH:
+            message = f"Batch sizes end at {LARGEST_BATCH}, got {max(self.batches)}."
+            raise InvalidInputError(message)
         if self.rise_masks < 0:
             message = f"The number of RISE masks cannot be negative, got {self.rise_masks}."
             raise InvalidInputError(message)
@@ -45,6 +49,7 @@ class BenchOptions:
 def describe_subject(graphs: BenchGraphs, precision: str) -> Subject:
     """Say what is measured."""
     manifest = graphs.manifest
+    record = manifest.quantisation
     return Subject(
         classifier=manifest.classifier.name,
         auxiliary=manifest.explainer.auxiliary,
@@ -53,6 +58,7 @@ def describe_subject(graphs: BenchGraphs, precision: str) -> Subject:
         classes=manifest.classifier.num_classes,
         explained_classes=manifest.top_k or 1,
         precision=precision,
+        form=record.target if record is not None else None,
         graph_sha256=manifest.files[GRAPH_FILE].sha256,
         cautions=manifest.cautions,
     )

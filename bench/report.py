@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from bench.results import Comparison, Contender, Latency, Reading, SpeedReport
-from bench.variants import FUSED
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,10 +51,12 @@ def speed_table(report: SpeedReport) -> "Table":
 def summary_lines(report: SpeedReport) -> list[str]:
     """Return the ratios, the drift, the maps' difference and the transfers, a line each."""
     lines = [_ratio_line(comparison, report) for comparison in report.comparisons]
-    fused = next(c for c in report.contenders if c.name == FUSED)
-    compared = {comparison.of for comparison in report.comparisons}
-    if fused.drift is not None and FUSED not in compared:
-        lines.append(f"{FUSED}, {fused.precision}, against FP32: {drift_text(fused)}")
+    told = {c.of for c in report.comparisons if c.name == "baseline/this"}
+    lines += [
+        f"{row.name} ({row.precision}) against FP32: {drift_text(row)}"
+        for row in report.contenders
+        if row.drift is not None and row.name not in told
+    ]
     rise = report.rise
     if rise.overhead_over_classifier is not None:
         lines.append(
@@ -79,8 +80,8 @@ def _ratio_line(comparison: Comparison, report: SpeedReport) -> str:
     time = comparison.time
     if comparison.name == "RISE/fused":
         return (
-            f"RISE/fused, {report.rise.masks} masks: {time.value:.0f} x "
-            f"(quartiles {time.p25:.0f} to {time.p75:.0f} of {time.rounds} turns)"
+            f"RISE/fused, {report.rise.masks} masks: {_number(time.value)} x "
+            f"(quartiles {_number(time.p25)} to {_number(time.p75)} of {time.rounds} turns)"
         )
     if comparison.name == "baseline/this":
         return _variant_line(comparison, report)

@@ -23,7 +23,7 @@ class Latency(Record):
     runs: int
     mean_ms: float
     min_ms: float
-    p50_ms: float
+    p50_ms: float = Field(gt=0, allow_inf_nan=False)
     p90_ms: float
     p95_ms: float
     p99_ms: float
@@ -146,6 +146,7 @@ class Subject(Record):
     classes: int
     explained_classes: int
     precision: str
+    form: str | None = None  # of an INT8 graph: for a CPU or for TensorRT
     graph_sha256: str
     cautions: list[str]
 

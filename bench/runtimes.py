@@ -75,7 +75,7 @@ class RuntimeChoice:
                 raise InvalidInputError(message)
             from engines.torch_runtime import require_device
 
-            require_device(self._torch_device)
+            require_device(self._torch_device, self.torch_mode)
         elif self.name == "onnxruntime":
             require_providers(PROVIDERS[self.provider])
         else:

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 from bench.comparisons import compare_rows
 from bench.device import describe_device
-from bench.graphs import Role, compare_maps, make_inputs
+from bench.graphs import (
+    HALF_PRECISION_TOLERANCE,
+    MAP_TOLERANCE,
+    Role,
+    compare_maps,
+    make_inputs,
+)
 from bench.memory import peak_memory
 from bench.options import BenchOptions, describe_settings, describe_subject
 from bench.results import (
@@ -154,7 +160,9 @@ class _Bench:
             return None
         self.say("Comparing maps of the fast and the all-class form ...")
         fast, reference = self.rows[FUSED].runtime, self.rows[ALL_CLASS].runtime
-        found = compare_maps(fast, reference, self._inputs(FUSED, 8))
+        exact = self.subject.precision == "fp32"
+        tolerance = MAP_TOLERANCE if exact else HALF_PRECISION_TOLERANCE
+        found = compare_maps(fast, reference, self._inputs(FUSED, 8), tolerance)
         if not found.equal:
             self.warnings.append(
                 f"maps of the fused graph differ from the all-class form's by "
@@ -256,7 +264,7 @@ class _Bench:
         return max(self.readings[ALONE], key=images_per_s).batch
 
     def _rise(self, masks: int) -> tuple[RiseReading, Comparison]:
-        batch = self._best_batch()
+        batch = min(self._best_batch(), masks)
         self.say(f"RISE with {masks} masks at batch {batch} ...")
         return time_rise(
             self.rows[ALONE].runtime,

@@ -231,10 +231,16 @@ class _Turn:
         self._runs, self._clock = runs, clock
         start = clock()
         runs[0]()  # as in `_turn`, not counted; the span is long enough for a run at least
-        self._start = clock()
-        self._end = self._start + max(sampling.seconds / sampling.rounds, self._start - start, 1e-6)
+        self._span = max(sampling.seconds / sampling.rounds, clock() - start, 1e-6)
+        self._start = self._end = 0.0
+        self._ready = threading.Barrier(len(runs), action=self._begin)
         self._crossed, self._lock = 0, threading.Lock()
         self._stopped = False
+
+    def _begin(self) -> None:
+        """Start the span when all callers stand ready: threads take their time to start."""
+        self._start = self._clock()
+        self._end = self._start + self._span
 
     def rate(self, pool: ThreadPoolExecutor) -> float:
         """Return runs a second."""
@@ -243,10 +249,12 @@ class _Turn:
             counted = sum(caller.result() for caller in callers)
         finally:
             self._stopped = True  # after an interrupt nobody waits for runs that nobody counts
-        return counted / (self._end - self._start)
+            self._ready.abort()
+        return counted / self._span
 
     def _call(self, run: Run) -> float:
         counted, crossed = 0.0, False
+        self._ready.wait()
         while not self._stopped and self._crossed < len(self._runs):
             began = max(self._clock(), self._start)
             try:
@@ -267,4 +275,5 @@ class _Turn:
 def _variation_percent(values: Sequence[float]) -> float:
     if len(values) < 2:
         return 0.0
-    return 100 * statistics.stdev(values) / statistics.fmean(values)
+    mean = statistics.fmean(values)
+    return 100 * statistics.stdev(values) / mean if mean else 0.0

@@ -145,10 +145,14 @@ def with_measured_drift(
     photos = read_photos(judged, reference.graphs.manifest, most=DRIFT_PHOTOS)
     found = []
     for variant in variants:
-        if variant.is_reference or (variant.drift is not None and variant.drift_on is None):
-            found.append(variant)  # nothing to measure, or measured on this runtime already
-            continue
         what = variant.label or variant.precision
+        if variant.is_reference:
+            found.append(variant)
+            continue
+        if variant.drift is not None and variant.drift_on is None:
+            say(f"The drift of {what} was measured on this runtime when it was made.")
+            found.append(variant)
+            continue
         say(f"Comparing {what} with the FP32 graph on {len(photos)} photos ...")
         drift = measure_drift(reference.path("fused"), variant, photos)
         found.append(replace(variant, drift=drift, drift_on=None))

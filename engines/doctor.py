@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engines.device_memory import DISTRIBUTIONS, installed_memories
 from engines.gpu import Gpu, find_gpu
-from engines.plan import PLAN_FILE, check_runs_here, read_plan
+from engines.plan import check_flavour, check_runs_here, holds_plan, read_plan
 from engines.tensorrt.flavours import FlavourName, load_flavour
 from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest, read_manifest
 from ptame_deploy.errors import ArtifactError, MissingRequirementError
@@ -56,13 +56,14 @@ def examine_artifact(directory: Path) -> Finding:
         InvalidInputError: there is no artifact.
         ArtifactError: it is corrupt.
     """
-    if (directory / PLAN_FILE).exists():
+    if holds_plan(directory):
         manifest = read_plan(directory)
         assert manifest is not None
         name = f"{manifest.precision} plan for {manifest.flavour} {manifest.flavour_version}"
         gpu = find_gpu()
         try:
             flavour = load_flavour(manifest.flavour)
+            check_flavour(manifest, flavour)
             if gpu is None:
                 return Finding(name, here=False, detail=f"{name}: needs an NVIDIA GPU and driver")
             check_runs_here(manifest, flavour, gpu)

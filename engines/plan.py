@@ -59,6 +59,20 @@ class PlanManifest(ArtifactManifest):
     outputs: list[TensorRecord]
     graph: GraphManifest
 
+    @model_validator(mode="after")
+    def _check(self) -> "PlanManifest":
+        graph = self.graph
+        same = (self.precision, self.inputs, self.outputs)
+        if same != (graph.precision, graph.inputs, graph.outputs):
+            message = (
+                "precision, inputs or outputs are not those of the graph that it was built from"
+            )
+            raise ValueError(message)
+        if not self.compute_capabilities or not self.flavour_version[:1].isdecimal():
+            message = "it names no compute capability, or no version of its TensorRT"
+            raise ValueError(message)
+        return self
+
     @property
     def cautions(self) -> list[str]:
         """What every reader of this engine's maps must be told."""
@@ -89,10 +103,28 @@ def read_plan(directory: Path, *, trust: bool = False) -> PlanManifest | None:
             return None
         message = (
             f"{directory / PLAN_FILE} has no {PLAN_MANIFEST} beside it: nothing is known of what "
-            "it would run. Build it with ptame build, or say --trust."
+            "it would run. Build it with ptame build, or look into it with ptame inspect --layers "
+            "--trust --runtime NAME."
         )
         raise InvalidInputError(message)
     return read_manifest(directory, PLAN_MANIFEST, PlanManifest)
+
+
+def check_flavour(manifest: PlanManifest, flavour: Flavour) -> None:
+    """Compare the TensorRT that a plan needs with one that is here; needs no GPU.
+
+    Raises:
+        ArtifactError: another TensorRT, or another version.
+    """
+    if manifest.flavour != flavour.name:
+        message = f"This plan is for {manifest.flavour}, not for {flavour.name}: build one for it."
+        raise ArtifactError(message)
+    if not _version_fits(manifest, flavour.version):
+        message = (
+            f"This plan was built by {manifest.flavour} {manifest.flavour_version}, here is "
+            f"{flavour.version}: build it again, or with --version-compatible."
+        )
+        raise ArtifactError(message)
 
 
 def check_runs_here(manifest: PlanManifest, flavour: Flavour, gpu: Gpu) -> None:
@@ -107,15 +139,7 @@ def check_runs_here(manifest: PlanManifest, flavour: Flavour, gpu: Gpu) -> None:
         ArtifactError: another TensorRT, another version, another compute capability, or a driver
             that is too old.
     """
-    if manifest.flavour != flavour.name:
-        message = f"This plan is for {manifest.flavour}, not for {flavour.name}: build one for it."
-        raise ArtifactError(message)
-    if not _version_fits(manifest, flavour.version):
-        message = (
-            f"This plan was built by {manifest.flavour} {manifest.flavour_version}, here is "
-            f"{flavour.version}: build it again, or with --version-compatible."
-        )
-        raise ArtifactError(message)
+    check_flavour(manifest, flavour)
     if gpu.compute_capability not in manifest.compute_capabilities:
         message = (
             f"This plan runs on compute capability {', '.join(manifest.compute_capabilities)}; "

@@ -1,7 +1,9 @@
 """PyTorch as a `Runtime`: the reference, and what a user would otherwise deploy."""
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -17,15 +19,22 @@ TorchMode = Literal["eager", "compile", "cuda-graphs"]
 TorchPrecision = Literal["fp32", "fp16", "bf16"]
 TorchDevice = Literal["cpu", "cuda"]
 _AUTOCAST: dict[TorchPrecision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
+# Sizes that `torch.compile` makes code for. Beyond its own limit (8) it would run eagerly, unseen.
+_COMPILED_SIZES = 64
+_KEPT_SIZES = 2  # of batches on a GPU: RISE's full ones and its last one
 _WARM_UP_RUNS = 3  # before a CUDA graph is captured: libraries choose their kernels there
 
 
-def require_device(device: TorchDevice) -> None:
-    """See that PyTorch can compute there.
+def require_device(device: TorchDevice, mode: TorchMode) -> None:
+    """See that PyTorch can compute there, in that mode.
 
     Raises:
-        MissingRequirementError: it cannot.
+        InvalidInputError: CUDA graphs on a CPU.
+        MissingRequirementError: there is no such device.
     """
+    if mode == "cuda-graphs" and device != "cuda":
+        message = "CUDA graphs need --provider cuda."
+        raise InvalidInputError(message)
     if device == "cuda" and not torch.cuda.is_available():
         message = (
             f"PyTorch {torch.__version__} finds no CUDA GPU here: install its CUDA build and a "
@@ -63,10 +72,7 @@ class TorchRuntime:
             MissingRequirementError: PyTorch has no such device here.
             InvalidInputError: CUDA graphs on a CPU.
         """
-        require_device(device)
-        if mode == "cuda-graphs" and device != "cuda":
-            message = "CUDA graphs need --provider cuda."
-            raise InvalidInputError(message)
+        require_device(device, mode)
         if threads:
             torch.set_num_threads(threads)
         self._inputs, self._outputs = list(inputs), list(outputs)
@@ -76,6 +82,8 @@ class TorchRuntime:
         self._call: Any = (
             torch.compile(self._module, dynamic=False) if mode == "compile" else self._module
         )
+        self._ready: OrderedDict[tuple[tuple[int, ...], ...], _TorchBatch] = OrderedDict()
+        self._lock = Lock()
 
     @property
     def description(self) -> str:
@@ -90,10 +98,20 @@ class TorchRuntime:
         return self.device != "cpu"
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
-        """Run the module; see `Runtime.run`."""
-        batch = self.stage(inputs)
-        batch.compute()
-        return batch.download()
+        """Run the module; see `Runtime.run`. The arrays are the caller's."""
+        check_inputs(self._inputs, inputs)
+        arrays = [inputs[record.name] for record in self._inputs]
+        shapes = tuple(array.shape for array in arrays)
+        with self._lock:
+            # Pinned buffers, a stream and a captured graph are made once for each size.
+            batch = self._ready.pop(shapes, None) or _TorchBatch(self, arrays, self._outputs)
+            batch.fill(arrays)
+            batch.upload()
+            batch.compute()
+            self._ready[shapes] = batch
+            if len(self._ready) > _KEPT_SIZES:
+                self._ready.popitem(last=False)
+            return batch.download()
 
     def stage(self, inputs: Mapping[str, NDArray[Any]]) -> Staged:
         """Make buffers for a batch; see `Runtime.stage`."""
@@ -106,13 +124,23 @@ class TorchRuntime:
         Raises:
             MissingRequirementError: ``torch.compile`` lacks a compiler.
         """
-        dtype = _AUTOCAST.get(self.precision)
-        cast: AbstractContextManager[Any] = (
-            nullcontext() if dtype is None else torch.autocast(self.device, dtype)
-        )
         try:
-            with torch.inference_mode(), cast:
+            with ExitStack() as stack:
+                stack.enter_context(torch.inference_mode())
+                if self.precision != "fp32":
+                    stack.enter_context(torch.autocast(self.device, _AUTOCAST[self.precision]))
+                if self.mode == "compile":
+                    patch = torch._dynamo.config.patch(  # noqa: SLF001 (its public name)
+                        recompile_limit=_COMPILED_SIZES, fail_on_recompile_limit_hit=True
+                    )
+                    stack.enter_context(patch)
                 found = self._call(*tensors)
+        except torch._dynamo.exc.FailOnRecompileLimitHit as error:  # noqa: SLF001
+            message = (
+                f"torch.compile made code for {_COMPILED_SIZES} sizes already and would run the "
+                "next one eagerly: use fewer batch sizes in one process."
+            )
+            raise InvalidInputError(message) from error
         except torch._dynamo.exc.BackendCompilerFailed as error:  # noqa: SLF001 (its public name)
             reason = str(error).strip().split("\n", maxsplit=1)[0]
             message = f"torch.compile fails here ({reason}): it needs a C++ compiler, or Triton."
@@ -127,7 +155,8 @@ class _TorchBatch:
         self, runtime: TorchRuntime, arrays: Sequence[NDArray[Any]], names: Sequence[str]
     ) -> None:
         self._runtime, self._names = runtime, names
-        host = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+        # Copies: another batch is put here, not into the caller's arrays.
+        host = [torch.tensor(np.ascontiguousarray(array)) for array in arrays]
         self._found: list[Tensor] = []
         self._graph: torch.cuda.CUDAGraph | None = None
         self._stream: torch.cuda.Stream | None = None
@@ -140,6 +169,11 @@ class _TorchBatch:
         self._stream.wait_stream(torch.cuda.current_stream())
         if runtime.mode == "cuda-graphs":
             self._capture(self._stream)
+
+    def fill(self, arrays: Sequence[NDArray[Any]]) -> None:
+        """Put another batch of the same shapes where `upload` takes it from."""
+        for tensor, array in zip(self._host, arrays, strict=True):
+            tensor.copy_(torch.from_numpy(np.ascontiguousarray(array)))
 
     def upload(self) -> None:
         """Copy the inputs from pinned memory to the GPU."""
@@ -168,7 +202,8 @@ class _TorchBatch:
             (tensor.float() if tensor.is_floating_point() else tensor).cpu()
             for tensor in self._found
         ]
-        return dict(zip(self._names, (tensor.numpy() for tensor in found), strict=True))
+        # On the CPU these would be the module's own, which may be an input or be used again.
+        return dict(zip(self._names, (tensor.numpy().copy() for tensor in found), strict=True))
 
     def _capture(self, stream: torch.cuda.Stream) -> None:
         with torch.cuda.stream(stream):

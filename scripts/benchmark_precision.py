@@ -27,6 +27,7 @@ from engines.torch_runtime import TorchMode, TorchPrecision
 from ptame_deploy.artifacts import Provenance, manifest_json
 from ptame_deploy.backbones import load_backbone
 from ptame_deploy.cli import console
+from ptame_deploy.cli.bench import batch_sizes
 from ptame_deploy.cli.options import load_parts
 from ptame_deploy.cli.quantize import report_lines
 from ptame_deploy.errors import (
@@ -86,6 +87,7 @@ def _arguments() -> argparse.Namespace:
 
 def _run(arguments: argparse.Namespace) -> int:
     choices = [_choice(text, arguments.threads) for text in arguments.runtimes.split(",")]
+    options = _options(arguments)
     tuned, judged = _photos(arguments)
     reports: list[SpeedReport] = []
     figures: list[Figure] = []
@@ -98,12 +100,12 @@ def _run(arguments: argparse.Namespace) -> int:
             ]
             variants = list(_variants(choices, graphs, lowered))
             variants = with_measured_drift(variants, judged, say=console.info)
-            report = bench_model(variants, _options(arguments), say=console.info)
+            report = bench_model(variants, options, say=console.info)
         of_figures = precision_figures(report)
         console.table(speed_table(report))
         for line in [*summary_lines(report), *(figure_line(figure) for figure in of_figures)]:
             console.result(line)
-        for text in report.subject.cautions:
+        for text in [*report.subject.cautions, *report.warnings]:
             console.warn(text)
         reports.append(report)
         figures += of_figures
@@ -123,16 +125,22 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _choice(text: str, threads: int) -> RuntimeChoice:
-    name, *rest = text.split(":")
-    provider, mode, precision = (*rest, "", "", "")[:3]
-    if name not in get_args(RuntimeName):
-        message = f"No runtime is called {name!r}; there are {', '.join(get_args(RuntimeName))}."
+    given = text.split(":")
+    kinds = (RuntimeName, ProviderName, TorchMode, TorchPrecision)
+    usual = ("onnxruntime", "cpu", "eager", "fp32")
+    for word, kind in zip(given, kinds[: 4 if given[0] == "pytorch" else 2], strict=False):
+        if word not in get_args(kind):
+            message = f"--runtimes {text}: {word!r} is none of {', '.join(get_args(kind))}."
+            raise InvalidInputError(message)
+    if len(given) > (4 if given[0] == "pytorch" else 2):
+        message = f"--runtimes {text}: too many parts."
         raise InvalidInputError(message)
+    name, provider, mode, precision = (*given, *usual[len(given) :])
     return RuntimeChoice(
         name=cast("RuntimeName", name),
-        provider=cast("ProviderName", provider or "cpu"),
-        torch_mode=cast("TorchMode", mode or "eager"),
-        torch_precision=cast("TorchPrecision", precision or "fp32"),
+        provider=cast("ProviderName", provider),
+        torch_mode=cast("TorchMode", mode),
+        torch_precision=cast("TorchPrecision", precision),
         threads=threads,
     )
 
@@ -211,7 +219,7 @@ def _variants(
 
 def _options(arguments: argparse.Namespace) -> BenchOptions:
     return BenchOptions(
-        batches=[int(part) for part in arguments.batches.split(",")],
+        batches=batch_sizes(arguments.batches),
         mode="latency",
         sampling=Sampling(
             seconds=arguments.seconds, iterations=arguments.iterations, rounds=arguments.rounds

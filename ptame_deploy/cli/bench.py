@@ -125,7 +125,7 @@ def bench(
     from bench.timing import Sampling
 
     bench_options = BenchOptions(
-        batches=_batches(batch),
+        batches=batch_sizes(batch),
         mode=mode.value,
         sampling=Sampling(seconds=seconds, iterations=iterations),
         rise_masks=rise_masks,
@@ -151,6 +151,8 @@ def bench(
     )
     sources.check_engine(engine, choice, backbone, photos)
     choice.check()
+    if json is not None:
+        sources.check_report_file(json)
     with TemporaryDirectory(prefix="ptame-bench-") as folder:
         workspace = Path(folder)
         if model is not None:
@@ -187,7 +189,8 @@ def bench(
         console.result(f"Wrote {json}")
 
 
-def _batches(text: str) -> list[int]:
+def batch_sizes(text: str) -> list[int]:
+    """Read batch sizes with commas between."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:

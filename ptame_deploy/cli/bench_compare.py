@@ -33,5 +33,5 @@ def compare(
     console.table(pairs_table(found))
     for pair in ratio_pairs(first, second):
         console.result(ratio_line(pair))
-    for line in differences(first[0], second[0]):
+    for line in differences(first, second):
         console.warn(f"the runs differ in more than time: {line}")

@@ -35,6 +35,12 @@ def check_engine(
 ) -> None:
     """Refuse what cannot be, before anything is exported."""
     is_torch = choice.name == "pytorch"
+    if choice.torch_mode != "eager" and not is_torch:
+        message = "--torch-mode is for --runtime pytorch."
+        raise typer.BadParameter(message)
+    if choice.threads and not choice.on_cpu:
+        message = "--threads are the CPU's: leave them away on a GPU."
+        raise typer.BadParameter(message)
     if is_torch and backbone is None:
         message = "--runtime pytorch runs a classifier's source, not its graph: give --backbone."
         raise typer.BadParameter(message)
@@ -53,6 +59,29 @@ def check_engine(
         raise typer.BadParameter(message)
 
 
+def check_report_file(path: Path) -> None:
+    """See before anything is measured that the report can be written, over none but a report.
+
+    Raises:
+        InvalidInputError: a folder, somebody else's file, or a place that cannot be written.
+        MissingRequirementError: the disk is full.
+    """
+    from bench.compare_runs import read_reports
+    from ptame_deploy.errors import InvalidInputError
+    from ptame_deploy.storage import check_writable
+
+    if path.is_dir():
+        message = f"--json {path}: that is a folder. Name a file."
+        raise InvalidInputError(message)
+    check_writable(path.parent)
+    if path.exists():
+        try:
+            read_reports(path)
+        except InvalidInputError as error:
+            message = f"--json {path}: the file there is not a report. Name another one."
+            raise InvalidInputError(message) from error
+
+
 def collect_variants(
     graphs: "BenchGraphs",
     choice: "RuntimeChoice",
@@ -65,9 +94,15 @@ def collect_variants(
     from bench.graphs import check_made_of, graphs_of_artifact
     from bench.variants import Variant, form_of, recorded_drift, with_measured_drift
     from ptame_deploy.photos import find_photos
-    from ptame_deploy.precision.prepared_photos import split
+    from ptame_deploy.precision.prepared_photos import HELD_OUT, split
 
     own = graphs.manifest.precision
+    if photos and own != "fp32":
+        message = (
+            f"--photos: the graph is {own}, and the FP32 graph to compare it with is not here. Its "
+            "own record of the drift is shown; for another, give the FP32 graph and --lowered."
+        )
+        raise typer.BadParameter(message)
     others: list[Variant] = []
     for number, folder in enumerate(lowered):
         other = graphs_of_artifact(folder, workspace / f"lowered-{number}")
@@ -88,8 +123,11 @@ def collect_variants(
         found = [Variant(subject, choice, "", *drift), Variant(graphs, choice, "fp32"), *others]
     if not photos:
         return found
-    # Lowering tunes on the other photos.
-    _, judged = split(find_photos(photos))
+    found_photos = find_photos(photos)
+    if len(found_photos) < HELD_OUT:
+        message = f"--photos: give at least {HELD_OUT}; every fourth is held out to judge by."
+        raise typer.BadParameter(message)
+    _, judged = split(found_photos)  # lowering tunes on the others
     return with_measured_drift(found, judged, say=console.info)
 
 

@@ -47,7 +47,10 @@ def build(
         typer.Option(help="Photos to lower the graph with (see ptame quantize); repeatable."),
     ] = None,
     min_batch: Annotated[int, typer.Option(help="Smallest batch.")] = 1,
-    opt_batch: Annotated[int, typer.Option(help="Batch that is tuned for.")] = 8,
+    opt_batch: Annotated[
+        int | None,
+        typer.Option(help="Batch that is tuned for; 8 by default, as far as the others allow."),
+    ] = None,
     max_batch: Annotated[int, typer.Option(help="Largest batch.")] = 32,
     workspace: Annotated[
         int | None, typer.Option(min=1, help="Scratch memory for layers, MiB.")
@@ -73,13 +76,16 @@ def build(
     from engines.tensorrt.build import trtexec_command
     from engines.tensorrt.engine_builder import BuildOptions
     from engines.tensorrt.flavours import load_flavour
+    from ptame_deploy.artifacts import GRAPH_MANIFEST
     from ptame_deploy.errors import InvalidInputError
     from ptame_deploy.storage import check_writable
 
     try:
-        profile = Profile(min_batch=min_batch, opt_batch=opt_batch, max_batch=max_batch)
+        tuned = max(min_batch, min(8, max_batch)) if opt_batch is None else opt_batch
+        profile = Profile(min_batch=min_batch, opt_batch=tuned, max_batch=max_batch)
     except ValidationError as error:
-        message = f"Batch sizes cannot be used: {error.errors()[0]['msg']}."
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        message = f"Batch sizes cannot be used: {reason}."
         raise InvalidInputError(message) from error
     options = BuildOptions(
         profile=profile,
@@ -92,6 +98,9 @@ def build(
         if emit_trtexec:
             console.result(trtexec_command(source, output, options))
             return
+        if (output / GRAPH_MANIFEST).exists():
+            message = f"{output} holds a graph: an engine needs a folder of its own."
+            raise InvalidInputError(message)
         check_writable(output)
         flavour = load_flavour(runtime.value)
         console.info(f"Building with {flavour.name} {flavour.version} ...")

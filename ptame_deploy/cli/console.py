@@ -29,10 +29,17 @@ def _console(*, stderr: bool) -> "Console":
     return Console(stderr=stderr, highlight=False, soft_wrap=True)
 
 
+def _plain(text: str) -> str:
+    """Show control characters as what they are: names in files must not steer a terminal."""
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text
+    )
+
+
 def info(text: str) -> None:
     """Say what is happening, unless ``--quiet``."""
     if not settings.quiet:
-        _console(stderr=True).print(text, markup=False)
+        _console(stderr=True).print(_plain(text), markup=False)
 
 
 def detail(text: str) -> None:
@@ -43,17 +50,17 @@ def detail(text: str) -> None:
 
 def warn(text: str) -> None:
     """Say what the user must know, in any case."""
-    _console(stderr=True).print(f"Warning: {text}", style="yellow", markup=False)
+    _console(stderr=True).print(f"Warning: {_plain(text)}", style="yellow", markup=False)
 
 
 def error(text: str) -> None:
     """Say what went wrong."""
-    _console(stderr=True).print(f"Error: {text}", style="red", markup=False)
+    _console(stderr=True).print(f"Error: {_plain(text)}", style="red", markup=False)
 
 
 def result(text: str) -> None:
     """Print a result for a person or a pipe."""
-    _console(stderr=False).print(text, markup=False)
+    _console(stderr=False).print(_plain(text), markup=False)
 
 
 def table(content: "Table") -> None:

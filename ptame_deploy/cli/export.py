@@ -74,6 +74,7 @@ def export(
     from ptame_deploy.onnx_export import export as export_artifact
     from ptame_deploy.storage import check_writable
 
+    options.refuse_plan_folder(output)
     check_writable(output)
     takes_classes = classes is ClassesKind.input
     if takes_classes and top_k != 1:

@@ -45,6 +45,9 @@ def inspect(
     from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest, manifest_json, read_manifest
     from ptame_deploy.errors import InvalidInputError
 
+    if (trust or runtime is not None) and not layers and not _is_bare_plan(artifact):
+        message = "--trust and --runtime say how --layers loads an engine: give --layers too."
+        raise InvalidInputError(message)
     if holds_plan(artifact):
         _inspect_plan(artifact, runtime, as_json=as_json, layers=layers, trust=trust)
         return
@@ -58,6 +61,13 @@ def inspect(
     _show_graph(artifact, graph)
 
 
+def _is_bare_plan(directory: Path) -> bool:
+    """Whether there is a plan without JSON, which only --trust takes."""
+    from engines.plan import PLAN_FILE, PLAN_MANIFEST
+
+    return (directory / PLAN_FILE).exists() and not (directory / PLAN_MANIFEST).exists()
+
+
 def _inspect_plan(
     directory: Path, runtime: RuntimeKind | None, *, as_json: bool, layers: bool, trust: bool
 ) -> None:
@@ -66,11 +76,11 @@ def _inspect_plan(
     from ptame_deploy.errors import InvalidInputError
 
     plan = read_plan(directory, trust=trust)
+    found = _read_layers(directory, runtime, trust=trust) if layers else []
     if as_json and layers:
         import json
         from dataclasses import asdict
 
-        found = _read_layers(directory, runtime, trust=trust)
         console.result(json.dumps([asdict(layer) for layer in found], indent=2))
         return
     if as_json:
@@ -84,7 +94,7 @@ def _inspect_plan(
     else:
         _show_plan(directory, plan)
     if layers:
-        _show_layers(_read_layers(directory, runtime, trust=trust))
+        _show_layers(found)
         return
     from engines.gpu import find_gpu
 

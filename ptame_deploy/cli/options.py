@@ -72,6 +72,20 @@ class Parts:
     record: "ExplainerRecord"
 
 
+def refuse_plan_folder(directory: Path) -> None:
+    """Refuse a folder that holds an engine: whoever opens it would find that, not the graph.
+
+    Raises:
+        InvalidInputError: it does.
+    """
+    from engines.plan import holds_plan
+    from ptame_deploy.errors import InvalidInputError
+
+    if holds_plan(directory):
+        message = f"{directory} holds an engine: a graph needs a folder of its own."
+        raise InvalidInputError(message)
+
+
 def preprocessing_overrides(
     input_size: int | None,
     resize: int | None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ptame_deploy.cli import console
+from ptame_deploy.cli import console, options
 
 if TYPE_CHECKING:
     from ptame_deploy.records import DropIncreaseRecord, PrecisionRecord, Tolerance
@@ -106,6 +106,7 @@ def quantize(
     from ptame_deploy.precision.passes import quantize as quantize_artifact
     from ptame_deploy.storage import check_writable
 
+    options.refuse_plan_folder(output)
     check_writable(output)
     manifest = quantize_artifact(
         model,

@@ -178,7 +178,7 @@ def test_a_lowered_artifact_is_benched_with_its_drift(tiny_artifact, photos, tmp
     assert run([*arguments, "--max-kept", "0", "-o", str(lowered)]) == 0
     path = tmp_path / "b.json"
     assert run(["bench", str(lowered), *SHORT, "--json", str(path)]) == 0
-    assert "fused graph, fp16, against FP32: top-1 agreement" in capsys.readouterr().out
+    assert "fused graph (fp16) against FP32: top-1 agreement" in capsys.readouterr().out
     assert report_of(path).subject.precision == "fp16"
     # Beside its source:
     arguments = ["bench", str(tiny_artifact), "--lowered", str(lowered), *SHORT]
@@ -191,6 +191,11 @@ def test_a_lowered_artifact_is_benched_with_its_drift(tiny_artifact, photos, tmp
     assert run([*arguments, "--lowered", str(lowered)]) == 2
     assert "would both be called" in capsys.readouterr().err
     assert run(["bench", str(lowered), "--engine", "int8", "--photos", str(photos)]) == 2
+    assert run(["bench", str(lowered), "--photos", str(photos), *SHORT]) == 2
+    assert "the FP32 graph to compare it with is not here" in capsys.readouterr().err
+    # Throughput alone has no ratio to stand beside; the drift stands there all the same.
+    assert run([*arguments, "--mode", "throughput", "--batch", "1"]) == 0
+    assert "fused graph, fp16 (fp16) against FP32: top-1 agreement" in capsys.readouterr().out
 
 
 def test_pytorch_runs_the_source(tiny_file, photos, tmp_path):
@@ -222,6 +227,12 @@ def test_pytorch_runs_the_source(tiny_file, photos, tmp_path):
         (["--backbone", "resnet18", "--runtime", "pytorch", "--engine", "int8"], 2, "onnxruntime"),
         (["--backbone", "resnet18", "--engine", "int8"], 2, "--photos"),
         (["--backbone", "resnet18", "--runtime", "pytorch", "--provider", "tensorrt"], 2, "cuda"),
+        (["{artifact}", "--torch-mode", "compile"], 2, "--runtime pytorch"),
+        (["--backbone", "x", "--runtime", "pytorch", "--torch-mode", "cuda-graphs"], 2, "cuda"),
+        (["{artifact}", "--runtime", "tensorrt-rtx", "--threads", "2"], 2, "--threads"),
+        (["{artifact}", "--json", "{artifact}/model.json"], 2, "not a report"),
+        (["{artifact}", "--json", "{artifact}"], 2, "is a folder"),
+        (["{artifact}", "--batch", "99999999"], 2, "end at"),
         (["{artifact}", "--runtime", "tensorrt"], 3, "tensorrt"),
         (["{plan}"], 2, "engine"),
     ],
@@ -248,6 +259,14 @@ def test_a_machine_without_the_runtime_says_so_and_runs_no_other(
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         assert run(["bench", str(tiny_artifact), "--provider", "cuda", *SHORT]) == 3
         assert "CUDAExecutionProvider" in capsys.readouterr().err
+
+
+def test_rise_with_fewer_masks_than_the_batch_counts_its_own_passes(tiny_artifact, tmp_path):
+    path = tmp_path / "b.json"
+    arguments = ["bench", str(tiny_artifact), *SHORT, "--batch", "8", "--rise-masks", "3"]
+    assert run([*arguments, "--json", str(path)]) == 0
+    rise = report_of(path).rise
+    assert (rise.masks, rise.batch) == (3, 3)
 
 
 def test_rise_may_be_left_out(tiny_artifact, capsys):

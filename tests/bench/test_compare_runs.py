@@ -61,11 +61,17 @@ def test_rows_are_matched_by_model_row_and_batch(written, slower):
         ("fused graph", 1): pytest.approx(3), ("fused graph", 2): pytest.approx(3),
     }  # fmt: skip
     assert [pair.batch for pair in ratio_pairs([a], [b])] == [1, 2]
-    said = differences(a, b)
+    said = differences([a], [b])
     assert any("Another CPU" in line for line in said)
     assert any(line.startswith("onnxruntime: ") for line in said)
     assert "threads: 0 / 7" in said
-    assert differences(a, a) == []
+    assert differences([a], [a]) == []
+    subject = a.subject.model_copy(update={"classes": 3, "graph_sha256": "0"})
+    settings = a.settings.model_copy(update={"rise_masks": 50})
+    other = a.model_copy(update={"subject": subject, "settings": settings})
+    said = " ".join(differences([a], [other]))
+    for field in ("classes: 10 / 3", "graph_sha256", "rise_masks: 0 / 50"):
+        assert field in said
 
 
 def test_the_command_shows_both_and_what_differs(written, slower, capsys):
@@ -82,6 +88,13 @@ def test_a_suite_is_compared_too(written, tmp_path, capsys):
     (tmp_path / "s.json").write_text(json.dumps(suite | {"reports": [report]}))
     assert run(["bench", "compare", str(written), str(tmp_path / "s.json")]) == 0
     assert "1.000" in capsys.readouterr().out
+
+
+def test_times_that_cannot_be_are_refused(written, tmp_path):
+    report = json.loads(written.read_text())
+    report["contenders"][0]["readings"][0]["latency"]["p50_ms"] = 0
+    (tmp_path / "zero.json").write_text(json.dumps(report))
+    assert run(["bench", "compare", str(written), str(tmp_path / "zero.json")]) == 2
 
 
 @pytest.mark.parametrize("text", ["{}", "not json", '{"kind": "speed"}'])

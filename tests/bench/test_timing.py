@@ -142,6 +142,27 @@ def test_throughput_keeps_all_callers_busy_to_the_end():
     assert spans["quick"][-1][1] > spans["slow"][-1][1] - 0.2
 
 
+def test_a_turn_begins_when_all_callers_stand_ready(monkeypatch):
+    """On a busy machine threads start late: that is not the runs' time."""
+    import time as real
+    from concurrent.futures import ThreadPoolExecutor
+
+    original = ThreadPoolExecutor.submit
+
+    def slow_submit(self, *arguments):
+        real.sleep(0.2)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", slow_submit)
+    sampling = Sampling(seconds=0.05, warmup_seconds=0, warmup_runs=0, rounds=1)
+    runs = [lambda: real.sleep(0.01)] * 2
+    assert measure_throughput({"a": runs}, sampling)["a"][0] > 0
+
+
+def test_no_rate_has_no_variation():
+    assert summarise_throughput([0.0, 0.0], 1, 1).variation_percent == 0
+
+
 def test_an_error_in_a_caller_is_not_swallowed():
     calls = itertools.count()
 

@@ -109,6 +109,25 @@ def test_a_missing_gpu_is_said_and_never_replaced():
         runtime(device="cuda")
 
 
+def test_a_size_too_many_is_refused_and_never_run_eagerly(inputs, monkeypatch):
+    monkeypatch.setattr("engines.torch_runtime._COMPILED_SIZES", 1)
+    torch._dynamo.reset()
+    model = TorchRuntime(nn.Sequential(nn.Tanh()), INPUTS[:1], ["logits"], mode="compile")
+    image = inputs["image"]
+    model.run({"image": image})
+    with pytest.raises(InvalidInputError, match="fewer batch sizes"):
+        model.run({"image": image[:1]})
+
+
+def test_a_run_leaves_the_callers_arrays_alone(inputs):
+    model, before = runtime(), inputs["image"].copy()
+    first = model.run(inputs)
+    second = model.run(inputs | {"image": inputs["image"] * 0})
+    np.testing.assert_array_equal(inputs["image"], before)
+    assert not np.array_equal(first["logits"], second["logits"])
+    np.testing.assert_array_equal(first["logits"], model.run(inputs)["logits"])
+
+
 def test_cuda_graphs_need_cuda():
     with pytest.raises(InvalidInputError, match="--provider cuda"):
         runtime(mode="cuda-graphs")

@@ -83,6 +83,23 @@ def test_refusals(rtx, tiny_artifact, photos, tmp_path, capsys):
     assert not out.exists()
 
 
+def test_graph_and_engine_keep_out_of_each_others_folders(
+    rtx, tiny_artifact, tiny_plan, photos, capsys
+):
+    assert ptame_build(tiny_artifact, tiny_artifact) == 2
+    assert "holds a graph" in capsys.readouterr().err
+    assert not (tiny_artifact / "model.plan").exists()
+    lowered = ["quantize", str(tiny_artifact), str(photos), "-p", "fp16", "-o", str(tiny_plan)]
+    assert run(lowered) == 2
+    assert "holds an engine" in capsys.readouterr().err
+    assert not (tiny_plan / "model.onnx").exists()
+
+
+def test_the_usual_batch_follows_the_limits(rtx, tiny_artifact, tmp_path):
+    assert ptame_build(tiny_artifact, tmp_path / "p", "--max-batch", "2") == 0
+    assert read_plan(tmp_path / "p").profile.opt_batch == 2
+
+
 def test_the_full_tensorrt_is_missed_in_one_sentence(tiny_artifact, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
     assert run(["build", str(tiny_artifact), "-o", str(tmp_path / "p")]) == 3

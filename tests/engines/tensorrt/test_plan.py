@@ -128,3 +128,42 @@ def test_doctor_and_inspect_tell_of_a_plan(tiny_plan, copy, capsys):
     (copy / PLAN_FILE).write_bytes(b"nothing")
     assert run(["doctor", str(copy)]) == 4
     assert run(["inspect", str(copy)]) == 4
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"precision": "int8"},
+        {"inputs": [{"name": "image", "dtype": "float32", "shape": ["batch", 3, 9, 9]}]},
+        {"compute_capabilities": []},
+        {"flavour_version": "abc"},
+    ],
+)
+def test_json_that_contradicts_itself_is_refused(copy, lie):
+    with pytest.raises(ArtifactError):
+        changed(copy, **lie)
+
+
+def test_doctor_names_a_wrong_version_without_a_gpu(copy, monkeypatch, capsys):
+    monkeypatch.setattr("engines.doctor.find_gpu", lambda: None)
+    changed(copy, flavour_version="1.0.0.0")
+    assert run(["doctor", str(copy)]) == 3
+    assert "was built by tensorrt-rtx 1.0.0.0" in capsys.readouterr().out
+
+
+def test_doctor_finds_a_missing_plan(copy):
+    (copy / PLAN_FILE).unlink()
+    assert run(["doctor", str(copy)]) == 4
+
+
+def test_control_characters_do_not_reach_the_terminal(copy, capsys):
+    changed(copy, flavour_version="1\x1b[31m.7")
+    assert run(["inspect", str(copy)]) == 0
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert r"\x1b[31m" in said
+
+
+def test_options_that_would_do_nothing_are_refused(tiny_plan, capsys):
+    assert run(["inspect", str(tiny_plan), "--trust"]) == 2
+    assert "--layers" in capsys.readouterr().err
