@@ -241,7 +241,7 @@ def test_runtimes_that_cannot_be_benched(tiny_artifact, tmp_path, capsys, argume
     (tmp_path / "plan").mkdir()
     (tmp_path / "plan" / "model.plan").write_bytes(b"plan")
     filled = [a.format(artifact=tiny_artifact, plan=tmp_path / "plan") for a in arguments]
-    assert run(["bench", *filled, *SHORT]) == code
+    assert run(["bench", *SHORT, *filled]) == code
     assert said in capsys.readouterr().err
 
 
