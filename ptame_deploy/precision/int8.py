@@ -186,10 +186,10 @@ def border_layers(graph: onnx.GraphProto) -> list[str]:
     """List the weighted nodes that always stay in FP32: a network's first ones, and the last.
 
     The first see the image (three channels), whose rounding every later layer inherits. A depthwise
-    layer right behind (MobileNet, EfficientNet) has a filter for each of its channels, many of them
-    far under the one range that they would share: alone, this tensor was most of all that INT8 cost
-    an EfficientNet-Lite2. The last makes the logits out of a few pooled features with long tails.
-    All cost next to nothing.
+    layer right behind (MobileNet, EfficientNet) has a filter for each of its channels, with large
+    weights for those that hardly reach into the range that all share: this one tensor was most of
+    what rounding the activations cost an EfficientNet-Lite2. The last makes the logits out of a few
+    pooled features with long tails. All cost next to nothing.
     """
     shapes = {w.name: tuple(w.dims) for w in graph.initializer}
     weighted = {node.name for node in weighted_nodes(graph)}
