@@ -61,7 +61,7 @@ DAMAGES = {
     "cut short": (cut, ArtifactError, "cut short or replaced"),
     "one byte": (flip, ArtifactError, "SHA-256 differs"),
     "no plan": (lambda d: (d / PLAN_FILE).unlink(), ArtifactError, "is missing"),
-    "no JSON": (lambda d: (d / PLAN_MANIFEST).unlink(), InvalidInputError, "say --trust"),
+    "no JSON": (lambda d: (d / PLAN_MANIFEST).unlink(), InvalidInputError, "--layers --trust"),
     "broken JSON": (lambda d: (d / PLAN_MANIFEST).write_text("{"), ArtifactError, "as JSON"),
     "unknown field": (lambda d: change(d, more=1), ArtifactError, "not a valid manifest"),
     "other flavour": (
