@@ -84,7 +84,8 @@ def test_a_lowered_transformer_opens_and_answers_as_in_fp32(
     assert np.abs(found_logits - logits).max() < allowed * logits.std()
     assert np.abs(found_maps - maps).mean() < allowed
     record = read_manifest(lowered[form], "model.json", GraphManifest).quantisation
-    assert record.kept_nodes == (0 if form == "fp16" else 3)
+    # The first layer of each network, the depthwise one behind the explainer's, and the last.
+    assert record.kept_nodes == (0 if form == "fp16" else 4)
 
 
 @pytest.mark.integration
