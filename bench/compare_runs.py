@@ -197,8 +197,7 @@ def _readings(report: SpeedReport) -> Iterator[tuple[tuple[str, str, int], Readi
 def _subject(report: SpeedReport) -> str:
     subject = report.subject
     form = f" ({subject.form} form)" if subject.form else ""
-    name = subject.classifier.rpartition("/")[2]
-    return f"{name} + {subject.auxiliary}, {subject.precision}{form}"
+    return f"{subject.pair}, {subject.precision}{form}"
 
 
 def _variation(latency: Latency | None) -> float:
@@ -210,6 +209,5 @@ def _p50(latency: Latency | None) -> str:
 
 
 def _rate(reading: Reading) -> str:
-    figures = (reading.throughput, reading.latency)
-    rate = next((figure.images_per_s for figure in figures if figure is not None), None)
+    rate = reading.images_per_s
     return _NOTHING if rate is None else f"{rate:.1f}"

@@ -18,7 +18,7 @@ def time_figures(report: SpeedReport) -> list[Figure]:
     for batch in report.settings.batches:
         found = report.comparison("fused/alone", batch)
         value = None if found is None else found.time_over_macs
-        name = f"fused/alone over its multiply-adds, {_pair(report)}, batch {batch}"
+        name = f"fused/alone over its multiply-adds, {report.subject.pair}, batch {batch}"
         figures.append(_figure(name, value, MAX_TIME_OVER_MACS, at_least=False))
     return figures
 
@@ -30,7 +30,7 @@ def memory_figures(report: SpeedReport) -> list[Figure]:
     for what, field in (("peak memory", "peak_mb"), ("peak memory while running", "run_peak_mb")):
         above, below = (getattr(memory, field, None) for memory in (fused, alone))
         value = above / below if above and below else None
-        name = f"{what} fused/alone, {_pair(report)}, batch {MEMORY_BATCH}"
+        name = f"{what} fused/alone, {report.subject.pair}, batch {MEMORY_BATCH}"
         figures.append(_figure(name, value, MAX_MEMORY_RATIO, at_least=False))
     return figures
 
@@ -46,12 +46,12 @@ def fast_form_figures(report: SpeedReport) -> list[Figure]:
     for batch, limit in MIN_ALL_CLASS_OVER_FUSED.items():
         found = report.comparison("all-class/fused", batch)
         value = None if found is None else found.time.value
-        name = f"all-class/fused, {_pair(report)}, batch {batch}"
+        name = f"all-class/fused, {report.subject.pair}, batch {batch}"
         figures.append(_figure(name, value, limit, at_least=True))
     maps = report.maps
     figures.append(
         Figure(
-            name=f"largest difference of maps, fast against all-class form, {_pair(report)}",
+            name=f"largest difference of maps, fast against all-class form, {report.subject.pair}",
             value=None if maps is None else maps.max_abs_difference,
             limit=1e-5 if maps is None else maps.tolerance,
             at_least=False,
@@ -72,7 +72,7 @@ def precision_figures(report: SpeedReport) -> list[Figure]:
         if row.drift is None or row.precision not in ("fp16", "int8"):
             continue
         limits = TOLERANCES["fp16" if row.precision == "fp16" else "int8"]
-        name = f"{_pair(report)}, {row.name}"
+        name = f"{report.subject.pair}, {row.name}"
         agreement = row.drift.top1_agreement
         figures.append(
             _figure(f"top-1 agreement, {name}", agreement, limits.top1_agreement, at_least=True)
@@ -85,10 +85,10 @@ def precision_figures(report: SpeedReport) -> list[Figure]:
         if limits.pearson is not None:
             value = row.drift.pearson
             figures.append(_figure(f"maps' Pearson, {name}", value, limits.pearson, at_least=True))
-    is_resnet50 = "resnet50" in report.subject.classifier.rpartition("/")[2]
-    found = report.comparison("baseline/this", INT8_BATCH, of=INT8_ROW)
+    is_resnet50 = "resnet50" in report.subject.classifier_name
     if is_resnet50 and report.reading(INT8_ROW, INT8_BATCH) and integer_kernels().here:
-        name = f"INT8 over FP32, {_pair(report)}, batch {INT8_BATCH}"
+        name = f"INT8 over FP32, {report.subject.pair}, batch {INT8_BATCH}"
+        found = report.comparison("baseline/this", INT8_BATCH, of=INT8_ROW)
         times = None if found is None else found.time.value
         figures.append(_figure(name, times, MIN_INT8_SPEED_UP, at_least=True))
     return figures
@@ -106,8 +106,3 @@ def _figure(name: str, value: float | None, limit: float, *, at_least: bool) -> 
     # What was not measured did not hold.
     passed = value is not None and (value >= limit if at_least else value <= limit)
     return Figure(name=name, value=value, limit=limit, at_least=at_least, passed=passed)
-
-
-def _pair(report: SpeedReport) -> str:
-    # Without the folders that a user's file lies in.
-    return f"{report.subject.classifier.rpartition('/')[2]} + {report.subject.auxiliary}"

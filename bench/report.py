@@ -134,13 +134,11 @@ def _transfer_lines(report: SpeedReport) -> list[str]:
 
 def _cells(contender: Contender, reading: Reading) -> list[str]:
     memory = None if reading.memory is None else reading.memory.run_peak_mb
-    figures = (reading.throughput, reading.latency)
-    rate = next((f.images_per_s for f in figures if f is not None), None)
     return [
         contender.name,
         str(reading.batch),
         *_latency_cells(reading.latency),
-        _number(rate),
+        _number(reading.images_per_s),
         _number(contender.gmacs_per_image),
         _NOTHING if memory is None else f"{memory:.0f}",
     ]

@@ -81,6 +81,12 @@ class Reading(Record):
     transfers: Transfers | None = None  # None where the host computes
     reason: str | None = None
 
+    @property
+    def images_per_s(self) -> float | None:
+        """With the queue kept full, or of single runs where that was not measured."""
+        figures = (self.throughput, self.latency)
+        return next((figure.images_per_s for figure in figures if figure is not None), None)
+
 
 class Contender(Record):
     """One row: the classifier alone, the fused graph, or the all-class form, on one runtime."""
@@ -149,6 +155,16 @@ class Subject(Record):
     form: str | None = None  # of an INT8 graph: for a CPU or for TensorRT
     graph_sha256: str
     cautions: list[str]
+
+    @property
+    def classifier_name(self) -> str:
+        """The classifier without the folders that a user's file lies in."""
+        return self.classifier.rpartition("/")[2]
+
+    @property
+    def pair(self) -> str:
+        """Classifier and auxiliary, for tables."""
+        return f"{self.classifier_name} + {self.auxiliary}"
 
 
 class Settings(Record):

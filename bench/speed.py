@@ -86,6 +86,7 @@ class _Bench:
         self.variants, self.options, self.say = variants, options, say
         self.subject = variants[0]
         self.warnings: list[str] = []
+        self.inputs: dict[int, Arrays] = {}  # by batch size; every row takes the same
         gmacs = {role: self._gmacs(role) for role in self.subject.roles()}
         self.rows = {
             variant.row(role): _Row(variant, role, variant.open(role, say), gmacs[role])
@@ -149,7 +150,10 @@ class _Bench:
             return None
 
     def _inputs(self, name: str, batch: int) -> Arrays:
-        inputs = make_inputs(self.subject.graphs.manifest, batch, seed=self.options.seed)
+        if batch not in self.inputs:
+            manifest, seed = self.subject.graphs.manifest, self.options.seed
+            self.inputs[batch] = make_inputs(manifest, batch, seed=seed)
+        inputs = self.inputs[batch]
         return {"image": inputs["image"]} if self.rows[name].role == "alone" else inputs
 
     def _stage(self, name: str, batch: int) -> Staged:
@@ -256,12 +260,7 @@ class _Bench:
 
     def _best_batch(self) -> int:
         """Return the batch at which the classifier alone answers most images a second."""
-
-        def images_per_s(reading: Reading) -> float:
-            figures = (reading.throughput, reading.latency)
-            return next(figure.images_per_s for figure in figures if figure is not None)
-
-        return max(self.readings[ALONE], key=images_per_s).batch
+        return max(self.readings[ALONE], key=lambda reading: reading.images_per_s or 0).batch
 
     def _rise(self, masks: int) -> tuple[RiseReading, Comparison]:
         batch = min(self._best_batch(), masks)

@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 
 from bench.graphs import BenchGraphs, Role
 from bench.runtimes import RuntimeChoice
-from engines.onnx_runtime import OnnxRuntime
 from engines.runtime import Runtime
 from ptame_deploy.artifacts import GraphManifest
-from ptame_deploy.drift import Answers, ask, compare
+from ptame_deploy.drift import Answers, ask, ask_reference, compare
 from ptame_deploy.errors import InvalidInputError
-from ptame_deploy.onnx_session import Outputs
-from ptame_deploy.precision.prepared_photos import PhotoSet, read_photos
+from ptame_deploy.onnx_session import Graph, Outputs, open_graph
+from ptame_deploy.precision.prepared_photos import read_photos
 from ptame_deploy.records import DriftRecord
 
 NAMES: dict[Role, str] = {
@@ -95,37 +94,6 @@ class Variant:
         return found
 
 
-def measure_drift(reference: Path, variant: Variant, photos: PhotoSet) -> DriftRecord:
-    """Compare a variant on its own runtime with the FP32 graph in ONNX Runtime, on photos.
-
-    Args:
-        reference: the FP32 fused graph.
-        variant: what is compared.
-        photos: real ones that nothing was tuned on.
-
-    Raises:
-        CheckFailedError: the graphs' maps cannot be compared.
-    """
-    manifest = variant.graphs.manifest
-    images = photos.images(slice(None), manifest)
-    truth = OnnxRuntime(reference, threads=variant.choice.threads)
-    classes = None
-    if manifest.takes_classes:
-        first = _ask(truth, images, np.zeros((len(images), 1), np.int64))
-        classes = first.top[:, None]
-    return compare(_ask(truth, images, classes), _ask(variant.open("fused"), images, classes))
-
-
-def _ask(
-    runtime: Runtime, images: NDArray[np.generic], classes: NDArray[np.int64] | None
-) -> Answers:
-    def graph(part: NDArray[np.generic], asked: NDArray[np.int64] | None) -> Outputs:
-        inputs = {"image": part}
-        return runtime.run(inputs if asked is None else inputs | {"class_index": asked})
-
-    return ask(graph, images, classes)
-
-
 def with_measured_drift(
     variants: Sequence[Variant], judged: Sequence[Path], *, say: Callable[[str], None]
 ) -> list[Variant]:
@@ -138,11 +106,15 @@ def with_measured_drift(
 
     Raises:
         InvalidInputError: none of the photos can be read.
+        CheckFailedError: the graphs' maps cannot be compared.
     """
     reference = next((v for v in variants if v.graphs.manifest.precision == "fp32"), None)
     if reference is None:
         return list(variants)
-    photos = read_photos(judged, reference.graphs.manifest, most=DRIFT_PHOTOS)
+    manifest = reference.graphs.manifest
+    photos = read_photos(judged, manifest, most=DRIFT_PHOTOS)
+    images, takes_classes = photos.images(slice(None), manifest), manifest.takes_classes
+    truth: Answers | None = None
     found = []
     for variant in variants:
         what = variant.label or variant.precision
@@ -154,9 +126,22 @@ def with_measured_drift(
             found.append(variant)
             continue
         say(f"Comparing {what} with the FP32 graph on {len(photos)} photos ...")
-        drift = measure_drift(reference.path("fused"), variant, photos)
+        if truth is None:
+            graph = open_graph(reference.path("fused"), threads=reference.choice.threads)
+            truth = ask_reference(graph, images, takes_classes=takes_classes)
+        asked = truth.top[:, None] if takes_classes else None
+        drift = compare(truth, ask(_as_graph(variant.open("fused")), images, asked))
         found.append(replace(variant, drift=drift, drift_on=None))
     return found
+
+
+def _as_graph(runtime: Runtime) -> Graph:
+    def run(images: NDArray[np.generic], classes: NDArray[np.int64] | None) -> Outputs:
+        return runtime.run(
+            {"image": images} | ({} if classes is None else {"class_index": classes})
+        )
+
+    return run
 
 
 def form_of(manifest: GraphManifest) -> str:

@@ -81,6 +81,23 @@ def ask(
     )
 
 
+def ask_reference(graph: Graph, images: NDArray[np.generic], *, takes_classes: bool) -> Answers:
+    """Run the graph that others are compared with: each photo's best class is explained.
+
+    Args:
+        graph: what to run.
+        images: (N, ...) as the graph takes them.
+        takes_classes: it must be told the classes: it is asked for the best ones first.
+
+    Raises:
+        CheckFailedError: answers that are NaN or infinite.
+    """
+    if not takes_classes:
+        return ask(graph, images)
+    best = ask(graph, images, np.zeros((len(images), 1), np.int64)).top
+    return ask(graph, images, best[:, None])
+
+
 def compare(reference: Answers, found: Answers) -> DriftRecord:
     """Compare two graphs' answers to the same photos.
 

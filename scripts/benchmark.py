@@ -9,25 +9,22 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.device import describe_device
 from bench.figures import fast_form_figures, figure_line, memory_figures, time_figures
 from bench.graphs import BenchGraphs, graphs_of_parts, make_inputs
 from bench.operators import operator_costs
 from bench.options import BenchOptions
 from bench.report import speed_table, summary_lines
-from bench.results import Figure, SpeedReport, SuiteReport
+from bench.results import Figure, SpeedReport
 from bench.runtimes import RuntimeChoice
 from bench.speed import bench_model
+from bench.suite import exit_code, finish_suite
 from bench.timing import Sampling
 from bench.variants import Variant
-from ptame_deploy.artifacts import Provenance, manifest_json
 from ptame_deploy.auxiliaries import AUXILIARIES
 from ptame_deploy.backbones import load_backbone
 from ptame_deploy.cli import console
 from ptame_deploy.cli.options import load_parts
-from ptame_deploy.errors import CheckFailedError, PtameError
 from ptame_deploy.pretrained import PACKAGED
-from ptame_deploy.storage import write_text
 
 PAPER_AUXILIARY = "resnet18"
 DEMO_BACKBONE, DEMO_AUXILIARY = "timm:tf_efficientnet_lite2", "efficientnet_lite0"
@@ -38,14 +35,7 @@ SHOWN_OPERATORS = 8
 def main() -> int:
     """Run the benchmark and return the exit code."""
     arguments = _arguments()
-    try:
-        return _run(arguments)
-    except PtameError as error:
-        console.error(str(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        console.error("Interrupted.")
-        return 130
+    return exit_code(lambda: _run(arguments))
 
 
 def _arguments() -> argparse.Namespace:
@@ -76,7 +66,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> None:
     weights = arguments.weights
     if weights is None and ":" not in arguments.backbone:
         weights = "random"
@@ -101,22 +91,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 _show_operators(graphs, arguments.threads)
         reports.append(report)
         figures += of_figures
-    suite = SuiteReport(
-        provenance=Provenance.here(seed=arguments.seed),
-        device=describe_device(),
-        figures=figures,
-        reports=reports,
-    )
-    write_text(arguments.json, manifest_json(suite))
-    console.result("")
-    for figure in figures:
-        console.result(figure_line(figure))
-    console.result(f"Wrote {arguments.json}")
-    missed = [figure for figure in figures if not figure.passed]
-    if missed:
-        message = f"{len(missed)} of {len(figures)} figures were missed."
-        raise CheckFailedError(message)
-    return 0
+    finish_suite(reports, figures, arguments.json, seed=arguments.seed)
 
 
 def _graphs(

@@ -13,28 +13,25 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast, get_args
 
-from bench.device import describe_device
 from bench.figures import figure_line, precision_figures
 from bench.graphs import BenchGraphs, graphs_of_artifact, graphs_of_parts
 from bench.options import BenchOptions
 from bench.report import speed_table, summary_lines
-from bench.results import Figure, SpeedReport, SuiteReport
+from bench.results import Figure, SpeedReport
 from bench.runtimes import RuntimeChoice, RuntimeName
 from bench.speed import bench_model
+from bench.suite import exit_code, finish_suite
 from bench.timing import Sampling
 from bench.variants import Variant, form_of, recorded_drift, with_measured_drift
 from engines.torch_runtime import TorchMode, TorchPrecision
-from ptame_deploy.artifacts import Provenance, manifest_json
 from ptame_deploy.backbones import load_backbone
 from ptame_deploy.cli import console
 from ptame_deploy.cli.bench import batch_sizes
 from ptame_deploy.cli.options import load_parts
 from ptame_deploy.cli.quantize import report_lines
 from ptame_deploy.errors import (
-    CheckFailedError,
     InvalidInputError,
     MissingRequirementError,
-    PtameError,
 )
 from ptame_deploy.onnx_session import ProviderName
 from ptame_deploy.photos import find_photos
@@ -42,7 +39,6 @@ from ptame_deploy.precision.options import Lowered, QuantizeOptions
 from ptame_deploy.precision.passes import quantize
 from ptame_deploy.precision.prepared_photos import split
 from ptame_deploy.records import Target
-from ptame_deploy.storage import write_text
 
 FORMS: tuple[tuple[Lowered, Target], ...] = (
     ("fp16", "cpu"), ("int8", "cpu"), ("int8", "tensorrt"),
@@ -52,14 +48,7 @@ FORMS: tuple[tuple[Lowered, Target], ...] = (
 def main() -> int:
     """Run the benchmark and return the exit code."""
     arguments = _arguments()
-    try:
-        return _run(arguments)
-    except PtameError as error:
-        console.error(str(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        console.error("Interrupted.")
-        return 130
+    return exit_code(lambda: _run(arguments))
 
 
 def _arguments() -> argparse.Namespace:
@@ -85,7 +74,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> None:
     choices = [_choice(text, arguments.threads) for text in arguments.runtimes.split(",")]
     options = _options(arguments)
     tuned, judged = _photos(arguments)
@@ -109,19 +98,7 @@ def _run(arguments: argparse.Namespace) -> int:
             console.warn(text)
         reports.append(report)
         figures += of_figures
-    suite = SuiteReport(
-        provenance=Provenance.here(seed=arguments.seed),
-        device=describe_device(),
-        figures=figures,
-        reports=reports,
-    )
-    write_text(arguments.json, manifest_json(suite))
-    console.result(f"Wrote {arguments.json}")
-    missed = [figure for figure in figures if not figure.passed]
-    if missed:
-        message = f"{len(missed)} of {len(figures)} figures were missed."
-        raise CheckFailedError(message)
-    return 0
+    finish_suite(reports, figures, arguments.json, seed=arguments.seed)
 
 
 def _choice(text: str, threads: int) -> RuntimeChoice:

@@ -210,8 +210,9 @@ def _pair(report: SpeedReport) -> str:
         part: r"\*" if any(f"{part} weights are RANDOM" in c for c in subject.cautions) else ""
         for part in ("classifier", "auxiliary")
     }
-    classifier = subject.classifier.rpartition("/")[2]
-    return f"{classifier}{marks['classifier']} + {subject.auxiliary}{marks['auxiliary']}"
+    return (
+        f"{subject.classifier_name}{marks['classifier']} + {subject.auxiliary}{marks['auxiliary']}"
+    )
 
 
 if __name__ == "__main__":

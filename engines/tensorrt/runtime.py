@@ -3,8 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Mapping
 from threading import Lock
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -147,19 +146,6 @@ class TensorRtRuntime:
         with self._lock:
             while self._ready:
                 self._ready.popitem()[1].close()
-
-    def __enter__(self) -> Self:
-        """Return the runtime."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Free its GPU memory."""
-        self.close()
 
 
 def _told(tensor: TensorRecord) -> tuple[str, str, tuple[int, ...]]:

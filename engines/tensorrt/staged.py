@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from threading import Lock
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +68,7 @@ class LoadedEngine:
 class StagedBatch:
     """One batch with a context, a stream, and host and device buffers of its own.
 
-    Everything is freed by `close`, at the end of a ``with``, or with the last reference. Not to be
+    Everything is freed by `close`, or with the last reference. Not to be
     used by two threads at once; several of one engine may be, each by its own.
 
     Attributes:
@@ -156,19 +155,6 @@ class StagedBatch:
     def close(self) -> None:
         """Free everything now; the batch cannot be used any more."""
         self._finalizer()
-
-    def __enter__(self) -> Self:
-        """Return the batch."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Free everything."""
-        self.close()
 
     def _reserve(self, context: Any, stack: ExitStack) -> None:
         """Make a host and a device buffer for each input and output, and tell the context."""

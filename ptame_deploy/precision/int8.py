@@ -143,12 +143,7 @@ def _free_activations(graph: onnx.GraphProto) -> None:
 
     Before ReLU6 values reach far over 6: quantised there, the few that matter lose their bits.
     """
-    producers = {output: node for node in graph.node for output in node.output}
-    for node in graph.node:
-        pair = producers.get(node.input[0]) if node.op_type in ACTIVATIONS else None
-        if pair is not None and pair.op_type == DEQUANTIZE:
-            node.input[0] = producers[pair.input[0]].input[0]
-    _drop_unread(graph)
+    _read_unrounded(graph, [node for node in graph.node if node.op_type in ACTIVATIONS])
 
 
 def _free_inputs(graph: onnx.GraphProto, nodes: Collection[str]) -> None:
@@ -157,9 +152,14 @@ def _free_inputs(graph: onnx.GraphProto, nodes: Collection[str]) -> None:
     Between two pairs ONNX Runtime would quantise their FP32 weights itself, with one scale for all
     channels (its ``WeightBiasQuantization``; seen in 1.31).
     """
+    _read_unrounded(graph, [node for node in graph.node if node.name in nodes])
+
+
+def _read_unrounded(graph: onnx.GraphProto, nodes: Collection[onnx.NodeProto]) -> None:
+    """Let nodes read what lies in front of the pair that they read."""
     producers = {output: node for node in graph.node for output in node.output}
-    for node in graph.node:
-        pair = producers.get(node.input[0]) if node.name in nodes else None
+    for node in nodes:
+        pair = producers.get(node.input[0])
         if pair is not None and pair.op_type == DEQUANTIZE:
             node.input[0] = producers[pair.input[0]].input[0]
     _drop_unread(graph)

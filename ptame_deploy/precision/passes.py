@@ -20,7 +20,7 @@ from ptame_deploy.artifacts import (
     read_manifest,
     record_files,
 )
-from ptame_deploy.drift import Answers, ask, compare, faithfulness, misses
+from ptame_deploy.drift import Answers, ask, ask_reference, compare, faithfulness, misses
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.graph_border import Border
 from ptame_deploy.graph_file import (
@@ -198,11 +198,9 @@ class _Pass:
         return self._answer(self._graph(path), photos, _first(self.reference, part.stop))
 
     def _reference(self, photos: PhotoSet) -> Answers:
-        graph, images = self.reference_graph, photos.images(slice(None), self.manifest)
-        if not self.manifest.takes_classes:
-            return ask(graph, images)
-        first = np.zeros((len(images), 1), np.int64)
-        return ask(graph, images, ask(graph, images, first).top[:, None])
+        images = photos.images(slice(None), self.manifest)
+        takes_classes = self.manifest.takes_classes
+        return ask_reference(self.reference_graph, images, takes_classes=takes_classes)
 
     def _answer(self, graph: Graph, photos: PhotoSet, reference: Answers) -> Answers:
         images = photos.images(slice(None), self.manifest)

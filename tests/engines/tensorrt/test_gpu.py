@@ -4,6 +4,7 @@ pytest -m gpu tests/engines
 """
 
 import threading
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def runtime(request, plan):
         memory = open_device_memory(request.param)
     except MissingRequirementError as error:
         pytest.skip(str(error))
-    with open_plan(plan, memory=memory)[1] as runtime:
+    with closing(open_plan(plan, memory=memory)[1]) as runtime:
         yield runtime
 
 
@@ -79,7 +80,7 @@ def test_it_answers_as_onnxruntime_does(runtime, reference):
 
 def test_steps_and_graphs(runtime, reference):
     inputs = batch(2)
-    with runtime.stage(inputs) as staged:
+    with closing(runtime.stage(inputs)) as staged:
         # On a GPU a plan of fixed shapes can be recorded, but not by PyCUDA.
         by_pycuda = runtime.loaded.memory.name == "pycuda"
         assert staged.captured or by_pycuda, staged.how
@@ -98,7 +99,7 @@ def test_threads(runtime, reference):
     answers = {}
 
     def work(seed):
-        with runtime.stage(batch(2, seed)) as staged:
+        with closing(runtime.stage(batch(2, seed))) as staged:
             for _ in range(20):
                 staged.upload()
                 staged.compute()

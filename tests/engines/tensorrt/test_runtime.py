@@ -2,6 +2,7 @@
 
 import gc
 import threading
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_input_that_is_not_contiguous(world, runtime):
 
 def test_few_sizes_are_kept_and_the_oldest_goes(world, gpu, flavour, memory):
     world.batches = (1, 8, 16)
-    with TensorRtRuntime(b"plan", flavour, memory) as runtime:
+    with closing(TensorRtRuntime(b"plan", flavour, memory)) as runtime:
         for count in range(1, KEPT_SIZES + 2):
             runtime.run(batch(count))
         assert len(gpu.streams) == KEPT_SIZES
@@ -130,7 +131,7 @@ def test_a_staged_batch_is_freed_with_its_last_reference(gpu, runtime):
     del staged
     gc.collect()
     assert gpu.is_empty
-    with runtime.stage(batch(1)):
+    with closing(runtime.stage(batch(1))):
         assert not gpu.is_empty
     gc.collect()
     assert gpu.is_empty
@@ -144,7 +145,7 @@ def test_two_staged_batches_at_once(world, runtime):
     def steps(seed):
         try:
             inputs = batch(2, seed)
-            with runtime.stage(inputs) as staged:
+            with closing(runtime.stage(inputs)) as staged:
                 for _ in range(5):
                     for step in (staged.upload, staged.compute):
                         barrier.wait()
