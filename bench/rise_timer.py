@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.methods.rise import Rise, RiseSettings
 from bench.results import Comparison, Ratio, RiseReading
-from bench.rise import Rise, RiseSettings
 from bench.timing import Run
 from engines.runtime import Runtime
 from ptame_deploy.errors import CheckFailedError

@@ -68,7 +68,7 @@ def masks(saliency: Maps, size: tuple[int, int], percent: int, *, matched: bool)
     if not 1 <= percent <= 100:
         message = f"The percentage of kept pixels must be 1 to 100, got {percent}."
         raise InvalidInputError(message)
-    resized = np.stack([_resize(one, size) for one in saliency])
+    resized = np.stack([resize(one, size) for one in saliency])
     values = ranks(resized) if matched else resized
     if percent == 100:
         return values
@@ -92,8 +92,11 @@ def ranks(maps: Maps) -> Maps:
     return ranked.reshape(maps.shape)
 
 
-def _resize(one: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+def resize(one: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Resize one map (h, w) bilinearly to ``size``, height and width."""
     height, width = size
+    if one.shape == size:
+        return np.asarray(one, np.float32)
     image = Image.fromarray(np.asarray(one, np.float32))
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float32)
 

@@ -23,10 +23,12 @@ from ptame_deploy.cli.bench import bench
 from ptame_deploy.cli.bench_compare import compare
 from ptame_deploy.cli.build import build
 from ptame_deploy.cli.doctor import doctor
+from ptame_deploy.cli.evaluate import evaluate
 from ptame_deploy.cli.explain import explain
 from ptame_deploy.cli.export import export
 from ptame_deploy.cli.inspect import inspect
 from ptame_deploy.cli.quantize import quantize
+from ptame_deploy.cli.report import report
 from ptame_deploy.cli.train import train
 from ptame_deploy.errors import InvalidInputError, MissingRequirementError, PtameError
 
@@ -47,7 +49,7 @@ app = typer.Typer(
         "70 a bug in ptame, 130 interrupted, 143 terminated."
     ),
 )
-for command in (export, quantize, build, inspect, doctor, explain, train):
+for command in (export, quantize, build, inspect, doctor, explain, evaluate, report, train):
     app.command()(command)
 
 

@@ -1,6 +1,7 @@
 """What the command line prints: results on standard output, all else on standard error."""
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,6 +10,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
+
+
+SECONDS_BETWEEN_LINES = 30.0  # of progress, where the output is no terminal
 
 
 @dataclass
@@ -94,6 +98,41 @@ def progress(description: str, total: int | None) -> Iterator["Progress"]:
     with bar:
         bar.add_task(description, total=total)
         yield bar
+
+
+@contextmanager
+def steps(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how far something long is, with the time left; lines where there is no terminal.
+
+    What it gives is called with the number of steps just done.
+    """
+    if settings.quiet:
+        yield lambda _: None
+        return
+    if _console(stderr=True).is_terminal:
+        with progress(description, total) as bar:
+            yield lambda count: bar.advance(bar.task_ids[0], count)
+        return
+    started = told = time.monotonic()
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done, told
+        done += count
+        now = time.monotonic()
+        if done < total and now - told >= SECONDS_BETWEEN_LINES:
+            left = (now - started) / done * (total - done)
+            info(f"  {description}: {done} of {total}, about {_duration(left)} left")
+            told = now
+
+    yield advance
+    info(f"{description}: {_duration(time.monotonic() - started)}")
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
 
 
 def bullet_list(items: Iterable[str]) -> str:

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from bench.rise import RiseSettings
+from bench.methods.rise import RiseSettings
 from bench.rise_timer import RiseTimer
 from bench.timing import (
     Durations,

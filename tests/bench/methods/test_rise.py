@@ -4,7 +4,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from bench.rise import Rise, RiseSettings, stream_masks
+from bench.methods.rise import Rise, RiseSettings, stream_masks
 from ptame_deploy.errors import InvalidInputError
 
 pytestmark = pytest.mark.unit

@@ -5,8 +5,9 @@ BMVC 2018. Needs nothing of the classifier but its answers. Masks are made in a 
 a time, so that memory does not grow with their number.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -120,24 +121,60 @@ class Rise:
         Raises:
             InvalidInputError: images or classes of a wrong shape, or a class that does not exist.
         """
+        counts = (self.settings.masks,)
+        return next(self.stream(images, class_index, counts, advance=advance))
+
+    def stream(
+        self,
+        images: NDArray[Any],
+        class_index: NDArray[np.integer[Any]],
+        counts: Sequence[int],
+        *,
+        advance: Callable[[int], None] = lambda _: None,
+    ) -> Iterator[NDArray[np.float32]]:
+        """Give the maps after several numbers of masks, from one stream of them.
+
+        Args:
+            images: as for a call.
+            class_index: as for a call.
+            counts: numbers of masks, increasing; the last one at most ``settings.masks``.
+            advance: as for a call.
+
+        Yields:
+            (B, H, W) float32 for each count.
+
+        Raises:
+            InvalidInputError: as for a call, or counts that do not increase or are too many.
+        """
         index = np.asarray(class_index)
         _check(images, index)
+        _check_counts(counts, self.settings.masks)
         channels_last = images.dtype == np.uint8
         height, width = images.shape[1:3] if channels_last else images.shape[2:4]
-        settings = self.settings
         total = np.zeros((len(images), height * width))
-        masked = np.empty((settings.batch, *images.shape[1:]), images.dtype)
-        for masks in stream_masks(settings, height, width):
+        masked = np.empty((self.settings.batch, *images.shape[1:]), images.dtype)
+        weights = np.empty((len(images), self.settings.batch), np.float32)
+        done, waiting = 0, list(counts)
+        for masks in stream_masks(self.settings, height, width):
             visible = masks[..., None] if channels_last else masks[:, None]
             copies = masked[: len(masks)]
             for position, image in enumerate(images):
                 _apply(image, visible, copies)
                 logits = self.classifier.run({"image": copies})["logits"]
-                weights = _probability(logits, int(index[position]))
-                total[position] += weights @ masks.reshape(len(masks), -1)
+                weights[position, : len(masks)] = _probability(logits, int(index[position]))
                 advance(len(masks))
-        maps = total.reshape(len(images), height, width) / (settings.masks * settings.keep)
-        return maps.astype(np.float32)
+            flat, used = masks.reshape(len(masks), -1), 0
+            while waiting and waiting[0] <= done + len(masks):
+                stop = waiting[0] - done
+                total += weights[:, used:stop] @ flat[used:stop]
+                used = stop
+                maps = total.reshape(len(images), height, width) / (waiting[0] * self.settings.keep)
+                yield maps.astype(np.float32)
+                waiting.pop(0)
+            if not waiting:
+                return
+            total += weights[:, used : len(masks)] @ flat[used:]
+            done += len(masks)
 
 
 def _apply(image: NDArray[Any], visible: NDArray[np.float32], out: NDArray[Any]) -> None:
@@ -163,6 +200,13 @@ def _probability(logits: NDArray[Any], index: int) -> NDArray[np.float32]:
         raise InvalidInputError(message)
     scores = np.exp(logits - logits.max(axis=1, keepdims=True))
     return scores[:, index] / scores.sum(axis=1)  # type: ignore[no-any-return]
+
+
+def _check_counts(counts: Sequence[int], masks: int) -> None:
+    increases = all(low < high for low, high in pairwise(counts))
+    if not counts or counts[0] < 1 or counts[-1] > masks or not increases:
+        message = f"Numbers of masks must increase from 1 to {masks}, got {list(counts)}."
+        raise InvalidInputError(message)
 
 
 def _check(images: NDArray[Any], class_index: NDArray[Any]) -> None:

@@ -1,0 +1,73 @@
+"""The same maps at several contrasts: the published AD and IC move, the matched ones do not."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from bench.evaluation.collect import Bench, read_maps
+from bench.evaluation.photos import Photo
+from bench.evaluation.results import ContrastRecord
+from bench.evaluation.statistics import Values
+from bench.evaluation.store import fingerprint
+from bench.evaluation.summary import means
+from bench.measures.drop_increase import DropIncrease
+from bench.measures.measure import Measure
+from bench.methods.method import Method
+
+EXPONENTS = (0.35, 1.0, 3.0)
+
+
+def forms(bench: Bench) -> list[Measure]:
+    """Return the forms of AD and IC to show; none where the published one was not asked for."""
+    found: list[Measure] = [m for m in bench.measures if isinstance(m, DropIncrease)]
+    return found if any(c.contrast_moves for m in found for c in m.columns) else []
+
+
+def measure_contrast(
+    bench: Bench,
+    method: Method,
+    photos: Sequence[Photo],
+    *,
+    advance: Callable[[int], None] = lambda _: None,
+) -> list[ContrastRecord]:
+    """Measure one method's maps raised to several powers.
+
+    Args:
+        bench: judge, measures and store.
+        method: whose maps were made already.
+        photos: of the evaluation.
+        advance: called with the number of photos that were just done at one power.
+    """
+    chosen = forms(bench)
+    records = []
+    for exponent in EXPONENTS if chosen else ():
+        values: dict[str, list[float]] = {}
+        for chunk, found in _at_exponent(bench, method, chosen, photos, exponent):
+            for name, numbers in found.items():
+                values.setdefault(name, []).extend(numbers)
+            advance(len(chunk))
+        arrays: dict[str, Values] = {name: np.array(found) for name, found in values.items()}
+        records.append(ContrastRecord(exponent=exponent, values=means(arrays)))
+    return records
+
+
+def _at_exponent(
+    bench: Bench,
+    method: Method,
+    forms: Sequence[Measure],
+    photos: Sequence[Photo],
+    exponent: float,
+) -> Iterator[tuple[Sequence[Photo], dict[str, list[float]]]]:
+    for chunk in bench.chunks(method, photos):
+        keys = [bench.measure_key(method, form, chunk) for form in forms]
+        key = fingerprint(keys, exponent)
+        found: dict[str, list[float]] | None = bench.store.numbers("contrast", method.name, key)
+        if found is None:
+            stored = bench.made_maps(method, chunk)
+            found = {}
+            for readings in read_maps(bench, forms, chunk, stored.maps, exponent).values():
+                for reading in readings:
+                    for name, value in reading.values.items():
+                        found.setdefault(name, []).append(value)
+            bench.store.keep_numbers("contrast", method.name, key, found)
+        yield chunk, found

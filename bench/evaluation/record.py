@@ -1,0 +1,109 @@
+"""Parts of an evaluation's record: who was measured, by what, with which values."""
+
+import csv
+import io
+from collections.abc import Sequence
+from importlib import metadata
+
+import numpy as np
+
+from bench.evaluation.photos import Chosen, Photo
+from bench.evaluation.results import MeasureRecord, Subject
+from bench.evaluation.summary import Measured
+from bench.measures.measure import Column, Measure
+from ptame_deploy.artifacts import GRAPH_FILE, GraphManifest
+
+FEW_PHOTOS = 30
+_PACKAGES = ("captum", "grad-cam", "scikit-image", "scikit-learn", "scipy")
+
+
+def values_csv(
+    measured: Sequence[Measured],
+    photos: Sequence[Photo],
+    columns: Sequence[Column],
+    manifest: GraphManifest,
+) -> str:
+    """Return a line a method and photo, from which everything can be recomputed."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    head = ["photo", "sha256", "class_index", "class_name", "probability", "method"]
+    writer.writerow([*head, *(column.name for column in columns)])
+    names = manifest.classifier.class_names
+    for one in measured:
+        if one.found is None:
+            continue
+        for place, photo in enumerate(photos):
+            numbers = [one.found.values[column.name][place] for column in columns]
+            if np.isnan(numbers).all():
+                continue
+            label = names[photo.class_index] if names is not None else ""
+            writer.writerow(
+                [
+                    photo.name, photo.sha256, photo.class_index, label, f"{photo.probability:.9g}",
+                    one.row.name, *("" if np.isnan(x) else f"{x:.9g}" for x in numbers),
+                ]
+            )  # fmt: skip
+    return buffer.getvalue()
+
+
+def measure_records(measures: Sequence[Measure], columns: Sequence[Column]) -> list[MeasureRecord]:
+    """Describe the columns with their measures' settings."""
+    settings = {c.name: dict(m.settings) for m in measures for c in m.columns}
+    return [
+        MeasureRecord(
+            name=c.name, label=c.label, better=c.better, contrast_moves=c.contrast_moves, low=c.low,
+            high=c.high, source=c.source, settings=settings.get(c.name, {}),
+        )
+        for c in columns
+    ]  # fmt: skip
+
+
+def subject_record(manifest: GraphManifest) -> Subject:
+    """Describe classifier and explainer, without the user's folders."""
+    explainer = manifest.explainer
+    return Subject(
+        classifier=manifest.classifier.name.rpartition("/")[2],  # not the user's folders
+        classifier_sha256=manifest.classifier.weights.sha256,
+        classes=manifest.classifier.num_classes,
+        input_size=manifest.preprocessing.input_size,
+        auxiliary=f"{explainer.auxiliary} at {explainer.auxiliary_input_size} pixels",
+        explainer_state=_state(manifest),
+        graph_sha256=manifest.files[GRAPH_FILE].sha256,
+        cautions=list(manifest.cautions),
+    )
+
+
+def _state(manifest: GraphManifest) -> str:
+    explainer = manifest.explainer
+    if explainer.state == "initialised":
+        return "untrained"
+    return f"trained for {explainer.training_steps} steps on {explainer.training_photos} photos"
+
+
+def judge_identity(manifest: GraphManifest) -> str:
+    """Tell judges apart: an FP32 classifier by its weights alone, others by their graph as well."""
+    weights = manifest.classifier.weights.sha256
+    return weights if manifest.precision == "fp32" else manifest.files[GRAPH_FILE].sha256
+
+
+def rival_packages() -> dict[str, str]:
+    """Return the versions of the packages that the rivals come from, as far as they are there."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def warnings(photos: Chosen, manifest: GraphManifest) -> list[str]:
+    """Return what a reader of the numbers must know."""
+    found = []
+    if manifest.precision != "fp32":
+        found.append(
+            f"the judge is the {manifest.precision} classifier itself: no FP32 graph was given"
+        )
+    if len(photos.photos) < FEW_PHOTOS:
+        found.append(f"{len(photos.photos)} photos are few: the intervals are rough")
+    return found

@@ -1,0 +1,231 @@
+"""An evaluation from photos to results: every method, every measure, resumed where it stopped."""
+
+import resource
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+from bench.device import describe_device
+from bench.evaluation import pointing
+from bench.evaluation.collect import Bench, Collected, collect
+from bench.evaluation.contrast import EXPONENTS, measure_contrast
+from bench.evaluation.gallery import gallery_column, make_gallery
+from bench.evaluation.options import EvaluationOptions
+from bench.evaluation.photos import Photo, judge_photos
+from bench.evaluation.record import (
+    judge_identity,
+    measure_records,
+    rival_packages,
+    subject_record,
+    values_csv,
+    warnings,
+)
+from bench.evaluation.results import Evaluation, EvaluationSettings, SanityRecord
+from bench.evaluation.rise_curve import measure_curve
+from bench.evaluation.sanity import check_sanity
+from bench.evaluation.statistics import PERCENT, RESAMPLES
+from bench.evaluation.store import Store
+from bench.evaluation.summary import Measured, method_records, verdicts
+from bench.evaluation.timing import time_maps
+from bench.measures.boxes import Box
+from bench.measures.measure import MeasureSettings
+from bench.measures.registry import choose
+from bench.methods import registry
+from bench.methods.method import Method, Row, Unavailable
+from bench.methods.ptame import REFERENCE
+from ptame_deploy.artifacts import Provenance
+from ptame_deploy.errors import PtameError
+from ptame_deploy.storage import write_text
+
+WORK = "work"
+RESULTS, VALUES = "results.json", "values.csv"
+
+# Shows progress: a description and how many steps there will be; what it gives is called with
+# the number of steps just done.
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+Say = Callable[[str], None]
+
+
+def evaluate(
+    subject: registry.Subject,
+    chosen: Sequence[tuple[Path, str]],
+    options: EvaluationOptions,
+    directory: Path,
+    *,
+    limit: int | None = None,
+    boxes: Mapping[str, list[Box]] | None = None,
+    progress: Progress,
+    say: Say = lambda _: None,
+) -> Evaluation:
+    """Compare methods on photos, and write ``results.json``, ``values.csv`` and the gallery.
+
+    What is done is kept in ``work`` at once: evaluating again into the same folder recomputes
+    nothing of it, and gives the same numbers as if it had never stopped.
+
+    Args:
+        subject: what is explained, and who judges.
+        chosen: photos with their names, in the order of evaluation.
+        options: how.
+        directory: gets everything.
+        limit: as the user gave it, for the record.
+        boxes: of objects, by photo name, for the pointing game.
+        progress: shows how far it is.
+        say: is told what is done.
+
+    Raises:
+        InvalidInputError: names that do not exist, no readable photo, boxes that fit none.
+        CheckFailedError: the judge or the reference fails.
+    """
+    manifest = subject.graphs[0].manifest
+    settings = MeasureSettings(
+        steps=options.steps, mean=manifest.preprocessing.mean, seed=options.seed
+    )
+    measures = choose(options.measures, settings)
+    registry.check_names(options.methods or ())
+    store = Store(directory / WORK)
+    judge = judge_identity(manifest)
+    with progress("Judging whole photos", len(chosen)) as advance:
+        photos = judge_photos(
+            chosen, manifest.preprocessing, subject.judge, judge, store.directory,
+            advance=advance,
+        )  # fmt: skip
+    bench = Bench(
+        judge=subject.judge,
+        judge_identity=judge,
+        preprocessing=manifest.preprocessing,
+        measures=measures,
+        store=store,
+        costly_passes=options.costly_passes,
+        costly_limit=options.costly_limit,
+        costly_budget=options.costly_budget,
+    )
+    columns = [column for measure in measures for column in measure.columns]
+    method_settings = replace(options.settings, seed=options.seed)
+    rows = registry.make_methods(subject, method_settings, options.methods)
+    pointed = None
+    if boxes is not None:
+        pointed = pointing.match(boxes, photos.photos, manifest)
+        columns += pointing.COLUMNS
+    measured = []
+    for row in rows:
+        one = _measure(bench, row, photos.photos, options, progress, say)
+        if pointed is not None and one.found is not None and isinstance(row, Method):
+            one.found.values.update(pointing.measure(bench, row, photos.photos, pointed))
+        measured.append(one)
+    measured = _timed(bench, measured, photos.photos, options, progress)
+    reference = _reference(measured)
+    with progress("P-TAME at other contrasts", len(EXPONENTS) * len(photos.photos)) as advance:
+        method = next(row for row in rows if row.name == REFERENCE)
+        assert isinstance(method, Method)
+        contrast = measure_contrast(bench, method, photos.photos, advance=advance)
+    curve = None
+    if options.curve.photos:
+        total = 2 * options.curve.masks * min(options.curve.photos, len(photos.photos))
+        with progress("RISE's curve (passes)", total) as advance:
+            curve = measure_curve(
+                bench, photos.photos, replace(options.curve, seed=options.seed), reference.values,
+                judge, advance=advance,
+            )  # fmt: skip
+    entries = make_gallery(
+        bench, measured, photos.photos, columns, manifest, directory, options.seed
+    )
+    text = values_csv(measured, photos.photos, columns, manifest)
+    write_text(directory / VALUES, text)
+    about = subject_record(manifest)
+    evaluation = Evaluation(
+        provenance=Provenance.here(seed=options.seed),
+        packages=rival_packages(),
+        device=describe_device(),
+        subject=about,
+        judge=f"{about.classifier}, {manifest.precision}, on {subject.judge.runtime.description}",
+        judge_sha256=judge,
+        photos=len(photos.photos),
+        photos_sha256=photos.sha256,
+        values_sha256=sha256(text.encode()).hexdigest(),
+        skipped=photos.skipped,
+        settings=EvaluationSettings(
+            seed=options.seed,
+            batch=options.batch,
+            limit=limit,
+            costly_passes=options.costly_passes,
+            costly_limit=options.costly_limit,
+            costly_budget=options.costly_budget,
+            sanity_photos=options.sanity_photos,
+            bootstrap=RESAMPLES,
+            interval_percent=PERCENT,
+        ),
+        measures=measure_records(measures, columns),
+        fractions={
+            m.name: [float(x) for x in m.fractions] for m in measures if m.fractions is not None
+        },
+        reference=REFERENCE,
+        methods=method_records(measured, columns),
+        verdicts=verdicts(measured, columns, len(photos.photos)),
+        contrast=contrast,
+        rise_curve=curve,
+        gallery=entries,
+        gallery_column=gallery_column(columns).name,
+        warnings=warnings(photos, manifest),
+        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,  # Linux: KiB
+    )
+    write_text(directory / RESULTS, evaluation.model_dump_json(indent=2) + "\n")
+    return evaluation
+
+
+def _measure(
+    bench: Bench,
+    row: Row,
+    photos: Sequence[Photo],
+    options: EvaluationOptions,
+    progress: Progress,
+    say: Say,
+) -> Measured:
+    """Measure one method; one that fails becomes a row with the reason, and the others go on."""
+    if isinstance(row, Unavailable):
+        return Measured(row, None)
+    chosen = bench.photos_for(row, photos)
+    passes = f", {row.cost.passes} passes each" if bench.is_costly(row) else ""
+    try:
+        with progress(f"{row.label} ({len(chosen)} photos{passes})", len(chosen)) as advance:
+            found = collect(bench, row, photos, advance=advance)
+        sanity: SanityRecord | None = None
+        if options.sanity_photos:
+            with progress(f"{row.label}: sanity checks", 1) as advance:
+                sanity = check_sanity(bench, row, photos[: options.sanity_photos], options.seed)
+                advance(1)
+    except (PtameError, RuntimeError, NotImplementedError, MemoryError) as error:
+        # Foreign methods on foreign classifiers: RuntimeError is what PyTorch raises for anything.
+        if row.name == REFERENCE:
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        say(f"  {row.label} failed: {reason}")
+        return Measured(row, None, f"failed: {reason}")
+    fewer: str | None = None
+    if len(chosen) < len(photos):
+        fewer = f"{row.cost.passes:,} passes a photo: on the first {len(chosen)} photos only"
+    return Measured(row, found, fewer, sanity)
+
+
+def _timed(
+    bench: Bench,
+    measured: Sequence[Measured],
+    photos: Sequence[Photo],
+    options: EvaluationOptions,
+    progress: Progress,
+) -> list[Measured]:
+    """Time the methods that ran, when all maps are there, so that they can take turns."""
+    methods = [m.row for m in measured if m.found is not None and isinstance(m.row, Method)]
+    device = describe_device()
+    with progress("Timing the maps", len(methods)) as advance:
+        times = time_maps(
+            bench, methods, photos, device.model_dump_json(), again=options.retime, advance=advance
+        )
+    return [replace(m, time=times.get(m.row.name)) for m in measured]
+
+
+def _reference(measured: Sequence[Measured]) -> Collected:
+    found = next(m.found for m in measured if m.row.name == REFERENCE)
+    assert found is not None  # its failure ends the evaluation
+    return found

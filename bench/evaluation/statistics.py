@@ -1,0 +1,88 @@
+"""Means with bootstrap intervals, and paired differences between methods."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.evaluation.results import Interval, Verdict
+from bench.measures.measure import Column
+
+RESAMPLES = 10_000
+PERCENT = 95.0
+
+Values = NDArray[np.float64]  # (N,) by photo, NaN where a method was not measured
+
+
+def interval(values: Values, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval | None:
+    """Return the mean over photos with its percentile bootstrap interval.
+
+    Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3. Every call with as
+    many photos draws the same resamples, so that equal data have equal intervals.
+
+    Args:
+        values: (N,) one number a photo; NaN counts as not measured.
+        seed: of the resamples.
+        resamples: how many.
+
+    Returns:
+        None where no photo has a number. With one photo the interval is the number itself.
+    """
+    found = values[~np.isnan(values)]
+    if len(found) == 0:
+        return None
+    generator = np.random.default_rng([seed, len(found)])
+    means = np.empty(resamples)
+    for start in range(0, resamples, 1000):  # a matrix of all would be 16 MB for 200 photos
+        stop = min(start + 1000, resamples)
+        chosen = generator.integers(0, len(found), (stop - start, len(found)))
+        means[start:stop] = found[chosen].mean(axis=1)
+    margin = (100 - PERCENT) / 2
+    low, high = np.percentile(means, (margin, 100 - margin))
+    return Interval(mean=float(found.mean()), low=float(low), high=float(high), photos=len(found))
+
+
+def difference(one: Values, other: Values, *, seed: int = 0) -> Interval | None:
+    """Return ``one - other`` photo by photo, over the photos that both have.
+
+    Args:
+        one: (N,) numbers.
+        other: (N,) numbers of the same photos.
+        seed: of the resamples.
+    """
+    return interval(one - other, seed=seed)
+
+
+def excludes_zero(found: Interval) -> bool:
+    """Whether an interval lies on one side of 0."""
+    return found.low > 0 or found.high < 0
+
+
+def verdict(
+    column: Column, values: Mapping[str, Values], contestants: Sequence[str], *, seed: int = 0
+) -> Verdict | None:
+    """Name the winner of one column, if there is one.
+
+    The method with the best mean wins where its paired difference from every other contestant's
+    excludes 0. The intervals are not corrected for the number of comparisons.
+
+    Args:
+        column: which numbers; one that contrast can move has no winner.
+        values: (N,) by method.
+        contestants: methods that were measured on every photo.
+        seed: of the resamples.
+    """
+    if column.contrast_moves or len(contestants) < 2:
+        return None
+    sign = 1 if column.better == "higher" else -1
+    means = {name: sign * float(values[name].mean()) for name in contestants}
+    best = max(contestants, key=lambda name: means[name])
+    undecided = []
+    for name in contestants:
+        if name != best:
+            found = difference(values[best], values[name], seed=seed)
+            if found is None or not excludes_zero(found):
+                undecided.append(name)
+    return Verdict(
+        column=column.name, winner=None if undecided else best, best=best, undecided=undecided
+    )

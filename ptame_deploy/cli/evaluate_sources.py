@@ -1,0 +1,232 @@
+"""What ``ptame evaluate`` compares: from its options to graphs, engines and PyTorch modules."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ptame_deploy.cli import console, options
+
+if TYPE_CHECKING:
+    from bench.graphs import BenchGraphs
+    from bench.methods.registry import Source, Subject
+    from bench.runtimes import RuntimeChoice
+    from ptame_deploy.artifacts import GraphManifest
+    from ptame_deploy.auxiliaries import Auxiliary
+    from ptame_deploy.backbones import Backbone
+    from ptame_deploy.explainer import ExplainerNet
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The options that say which networks ``--backbone`` stands for."""
+
+    explainer: Path | None = None
+    auxiliary: str | None = None
+    weights: str | None = None
+    auxiliary_weights: str | None = None
+    auxiliary_size: int | None = None
+    class_names: str | None = None
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+
+def check(
+    models: Sequence[Path] | None, backbone: str | None, explainer: Path | None, given: list[str]
+) -> None:
+    """Refuse what does not go together, before anything is loaded."""
+    if not models and backbone is None:
+        message = "Give --model (the folder of an exported graph), --backbone, or both."
+        raise typer.BadParameter(message)
+    if models and given:
+        message = f"{', '.join(given)}: only without --model; the graph already holds its networks."
+        raise typer.BadParameter(message)
+    if backbone is None and explainer is not None:
+        message = "--explainer: only with --backbone; the graph already holds its explainer."
+        raise typer.BadParameter(message)
+
+
+def open_subject(
+    models: Sequence[Path],
+    backbone: str | None,
+    networks: Networks,
+    choice: "RuntimeChoice",
+    workspace: Path,
+    *,
+    batch: int,
+) -> "Subject":
+    """Open everything that is compared.
+
+    Args:
+        models: folders of graphs and engines; the FP32 graph may stand anywhere.
+        backbone: the classifier's source, or None.
+        networks: which networks it stands for.
+        choice: what runs the graphs.
+        workspace: of the evaluation; exported graphs stay there for the next run.
+        batch: of the judge.
+
+    Raises:
+        PtameError: see the parts.
+    """
+    from bench.measures.judge import Judge
+    from bench.methods.registry import Subject
+
+    source: Source | None = None
+    engines: list[Path] = []
+    if models:
+        graphs, engines = _open_models(models, workspace)
+        if backbone is not None:
+            source = _source_of(backbone, networks, graphs[0].manifest, workspace, choice)
+    else:
+        assert backbone is not None
+        graphs, source = _export(backbone, networks, workspace, choice)
+    reference = graphs[0]
+    runtime = choice.open_graph(reference.classifier, reference.manifest.inputs[:1])
+    judge = Judge(runtime, batch=batch, takes_uint8=reference.manifest.takes_uint8)
+    return Subject(graphs, judge, choice, workspace, engines, source)
+
+
+def _open_models(models: Sequence[Path], workspace: Path) -> "tuple[list[BenchGraphs], list[Path]]":
+    from bench.graphs import check_made_of, graphs_of_artifact
+    from engines.plan import holds_plan
+    from ptame_deploy.errors import InvalidInputError
+
+    engines = [folder for folder in models if holds_plan(folder)]
+    folders = [folder for folder in models if folder not in engines]
+    if not folders:
+        message = "--model: give the folder of the FP32 graph too; its classifier is the judge."
+        raise InvalidInputError(message)
+    opened = [
+        (folder, graphs_of_artifact(folder, workspace / "graphs" / str(number)))
+        for number, folder in enumerate(folders)
+    ]
+    # The FP32 graph is the reference, wherever it stands in the command.
+    opened.sort(key=lambda one: one[1].manifest.precision != "fp32")
+    first = opened[0][1].manifest
+    for folder, other in opened[1:]:
+        check_made_of(other.manifest, first, str(folder))
+    return [graphs for _, graphs in opened], engines
+
+
+def _source_of(
+    name: str,
+    networks: Networks,
+    manifest: "GraphManifest",
+    workspace: Path,
+    choice: "RuntimeChoice",
+) -> "Source":
+    """Load the source of a graph's networks, and see that they are the same ones."""
+    from bench.methods.registry import Source
+    from bench.methods.source import ClassifierSource
+    from ptame_deploy.errors import ArtifactError
+    from ptame_deploy.explainer import start_explainer
+    from ptame_deploy.explainer_store import load_explainer
+    from ptame_deploy.weights import state_sha256
+
+    backbone = options.load_classifier(
+        name,
+        weights=networks.weights,
+        preprocessing=manifest.preprocessing.model_dump(),
+        seed=networks.seed,
+    )
+    if backbone.weights.sha256 != manifest.classifier.weights.sha256:
+        message = (
+            f"--backbone {name} has other weights than the classifier in the graph "
+            f"({manifest.classifier.name}): their maps must not stand side by side."
+        )
+        raise ArtifactError(message)
+    record = manifest.explainer
+    auxiliary = options.load_auxiliary(
+        record.auxiliary, networks.auxiliary_weights, record.auxiliary_input_size, networks.seed
+    )
+    explainer: ExplainerNet | None = None
+    if networks.explainer is not None:
+        explainer = load_explainer(networks.explainer, backbone, auxiliary)
+    elif record.state == "initialised":
+        explainer, _ = start_explainer(
+            auxiliary, backbone.num_classes, backbone.class_names, seed=manifest.provenance.seed
+        )
+    if explainer is not None and state_sha256(explainer) != record.weights_sha256:
+        message = (
+            "The explainer's weights are not those in the graph. Give the --explainer that the "
+            "graph was exported with, or export it again."
+        )
+        raise ArtifactError(message)
+    start = None
+    if record.state != "initialised":
+        start = _start_maker(backbone, auxiliary, workspace, networks.seed)
+    device = "cpu" if choice.on_cpu else "cuda"
+    return Source(ClassifierSource(backbone, device), auxiliary, explainer, start)  # type: ignore[arg-type]
+
+
+def _export(
+    name: str, networks: Networks, workspace: Path, choice: "RuntimeChoice"
+) -> "tuple[list[BenchGraphs], Source]":
+    from bench.methods.registry import Source
+    from bench.methods.source import ClassifierSource
+
+    backbone = options.load_classifier(
+        name,
+        weights=networks.weights,
+        preprocessing=networks.preprocessing,
+        class_names=networks.class_names,
+        seed=networks.seed,
+    )
+    parts = options.load_parts(
+        backbone,
+        explainer=networks.explainer,
+        auxiliary=networks.auxiliary,
+        auxiliary_weights=networks.auxiliary_weights,
+        auxiliary_size=networks.auxiliary_size,
+        seed=networks.seed,
+    )
+    graphs = _exported(parts, workspace, networks.seed)
+    start = None
+    if parts.record.state != "initialised":
+        start = _start_maker(backbone, parts.auxiliary, workspace, networks.seed)
+    device = "cpu" if choice.on_cpu else "cuda"
+    source = ClassifierSource(backbone, device)  # type: ignore[arg-type]
+    return [graphs], Source(source, parts.auxiliary, parts.explainer, start)
+
+
+def _start_maker(backbone: "Backbone", auxiliary: "Auxiliary", workspace: Path, seed: int) -> Any:
+    """Return what exports the untrained start, when it is asked for."""
+    from ptame_deploy.explainer import start_explainer
+    from ptame_deploy.explainer_store import record_explainer
+
+    def make() -> "BenchGraphs":
+        net, start = start_explainer(
+            auxiliary, backbone.num_classes, backbone.class_names, seed=seed
+        )
+        record = record_explainer(net, auxiliary, state="initialised", start=start)
+        return _exported(options.Parts(backbone, auxiliary, net, record), workspace, seed)
+
+    return make
+
+
+def _exported(parts: options.Parts, workspace: Path, seed: int) -> "BenchGraphs":
+    """Export a graph that takes the classes, or take the one of an earlier run."""
+    from bench.evaluation.store import fingerprint
+    from bench.graphs import graphs_of_artifact
+    from ptame_deploy.artifacts import package_versions
+    from ptame_deploy.errors import PtameError
+    from ptame_deploy.onnx_export import GraphOptions, export
+
+    key = fingerprint(
+        parts.backbone.record().model_dump(),
+        parts.backbone.preprocessing.model_dump(),
+        parts.record.model_dump(),
+        package_versions(),
+    )
+    folder = workspace / "graphs" / f"exported-{key}"
+    try:
+        return graphs_of_artifact(folder, workspace / "graphs" / key)
+    except PtameError:  # not there yet, or broken by a kill
+        console.info("Exporting the fused graph ...")
+    export(
+        parts.backbone, parts.auxiliary, parts.explainer, parts.record, folder,
+        options=GraphOptions(takes_classes=True), seed=seed,
+    )  # fmt: skip
+    return graphs_of_artifact(folder, workspace / "graphs" / key)
