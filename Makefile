@@ -13,11 +13,18 @@ BENCH_PRECISION_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 \
 # Further arguments: make bench BENCH_ARGUMENTS="--backbone my.py:factory --rise-masks 4000"
 BENCH_ARGUMENTS ?=
 
-.PHONY: help demo test lint bench environment clean
+# With a classifier and photos of your own:
+#   make report REPORT_ARGUMENTS="--backbone my.py:factory --images FOLDER"
+REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/photos \
+	--images report-work/crops --limit 16 --costly-photos 2 --steps 10 --rise-masks 500 \
+	--samples 200 --rise-curve 1 --rise-curve-masks 500
+
+.PHONY: help demo test lint bench report environment clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
 	@echo "make test      lint, types and tests"
+	@echo "make report    compare explanation methods on the demo's photos (report-work/report/)"
 	@echo "make bench     reproduce the README's tables of speed and precision, and check their limits"
 
 environment: $(ENVIRONMENT)
@@ -27,7 +34,7 @@ $(ENVIRONMENT): pyproject.toml constraints.txt
 		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable ".[demo,train,rtx,dev]"
+		--constraint constraints.txt --editable ".[demo,train,evaluate,rtx,dev]"
 	@touch $@
 
 demo: $(ENVIRONMENT)
@@ -55,5 +62,11 @@ bench: $(ENVIRONMENT)
 	$(BIN)/python scripts/demo_photos.py bench-work/photos --crops bench-work/crops
 	$(BIN)/python scripts/benchmark_precision.py --json "$(BENCH_PRECISION_JSON)" $(BENCH_PRECISION_ARGUMENTS)
 
+report: $(ENVIRONMENT)
+	$(BIN)/python scripts/demo_photos.py report-work/photos --crops report-work/crops
+	$(BIN)/ptame evaluate $(REPORT_ARGUMENTS) --resume -o report-work/report
+	@echo
+	@echo "Page:             report-work/report/report.html"
+
 clean:
-	rm -rf $(VENV) demo bench-work build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo bench-work report-work build dist .mypy_cache .pytest_cache .ruff_cache

@@ -7,6 +7,7 @@ from ptame_deploy.precision.options import TOLERANCES
 
 MAX_TIME_OVER_MACS = 1.10
 MIN_ALL_CLASS_OVER_FUSED = {1: 1.25, 8: 1.4}
+MAX_RISE_OVERHEAD = 1.10
 MEMORY_BATCH = 8
 MAX_MEMORY_RATIO = 1.5
 INT8_ROW, INT8_BATCH, MIN_INT8_SPEED_UP = f"{FUSED}, int8, cpu form", 8, 2.0
@@ -60,6 +61,15 @@ def fast_form_figures(report: SpeedReport) -> list[Figure]:
         )
     )
     return figures
+
+
+def rise_figures(report: SpeedReport) -> list[Figure]:
+    """Hold RISE, where it ran, to the cost of as many bare classifier passes."""
+    if report.rise.status == "skipped":
+        return []
+    name = f"RISE over as many bare passes, {report.subject.pair}, {report.rise.masks} masks"
+    value = report.rise.overhead_over_classifier
+    return [_figure(name, value, MAX_RISE_OVERHEAD, at_least=False)]
 
 
 def precision_figures(report: SpeedReport) -> list[Figure]:

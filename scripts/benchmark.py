@@ -9,7 +9,13 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.figures import fast_form_figures, figure_line, memory_figures, time_figures
+from bench.figures import (
+    fast_form_figures,
+    figure_line,
+    memory_figures,
+    rise_figures,
+    time_figures,
+)
 from bench.graphs import BenchGraphs, graphs_of_parts, make_inputs
 from bench.operators import operator_costs
 from bench.options import BenchOptions
@@ -146,7 +152,7 @@ def _options(arguments: argparse.Namespace, masks: int) -> BenchOptions:
 def _figures(report: SpeedReport, *, is_demo: bool) -> list[Figure]:
     if is_demo:  # shown, not held to the limits, which are for ResNet-50
         return []
-    figures = [*time_figures(report), *memory_figures(report)]
+    figures = [*time_figures(report), *memory_figures(report), *rise_figures(report)]
     if report.subject.auxiliary == PAPER_AUXILIARY:
         figures += fast_form_figures(report)
     return figures

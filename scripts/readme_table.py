@@ -1,19 +1,28 @@
 """Put a committed benchmark's table into the README; `--check` only compares.
 
-Two tables: what the explainer costs (results/bench-cpu.json), and with ``--precision`` what each
-precision and runtime brings, beside its drift (results/bench-precision-cpu.json).
+Three tables: what the explainer costs (results/bench-cpu.json); with ``--precision`` what each
+precision and runtime brings, beside its drift (results/bench-precision-cpu.json); with
+``--evaluation`` how faithful each method is (results/evaluation-*.json).
 """
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bench.evaluation.results import Evaluation, Interval, MeasureRecord, MethodRecord
+from bench.evaluation.statistics import excludes_zero
 from bench.results import Comparison, Contender, SpeedReport, SuiteReport
 from bench.variants import ALL_CLASS, ALONE, FUSED
 
-COST, PRECISION = "bench-table", "precision-table"
-_DATA = {COST: "results/bench-cpu.json", PRECISION: "results/bench-precision-cpu.json"}
+COST, PRECISION, EVALUATION = "bench-table", "precision-table", "evaluation-table"
+_DATA = {
+    COST: ["results/bench-cpu.json"],
+    PRECISION: ["results/bench-precision-cpu.json"],
+    EVALUATION: ["results/evaluation-lite2-cpu.json", "results/evaluation-resnet50-cpu.json"],
+}
+# What the README shows of an evaluation; the page shows all.
+_COLUMNS = ("insertion", "deletion", "road", "ad50_matched", "ad15_matched", "ad100_published")
 _NOTE = (
     "Times are medians (p50) of one run at a time, a batch each. Ratios are medians over rounds in "
     "which the contenders took turns, with quartiles; RISE's is over a fused run of one image in "
@@ -32,6 +41,15 @@ _PRECISION_HEADER = (
 _PRECISION_NOTE = (
     "All rows of a classifier took turns in one run. The last two columns compare with the FP32 "
     "graph on {photos} photos that nothing was tuned on, on the runtime of the row."
+)
+_EVALUATION_NOTE = (
+    "Means over photos. + and - : better or worse than P-TAME on the same photos, where the 95 % "
+    "bootstrap interval of the difference excludes 0 (not corrected for the number of "
+    "comparisons); no sign: undecided. Bold: the best of the methods that ran on all photos, where "
+    "it differs so from every other one. The last AD is as published, which contrast alone moves: "
+    "it has neither signs nor winner. A pass is one run of the classifier; a backward pass counts "
+    "as two. Times are of one map in batches of 8 (over 64 passes: of 1), on the runtime that the "
+    "method has here, in one run."
 )
 _RANDOM_NOTE = "\\* random weights: they change maps and answers, not speed."
 
@@ -83,6 +101,12 @@ def render_precision(suite: SuiteReport) -> str:
     return "\n".join(lines)
 
 
+def render_evaluations(evaluations: Sequence[Evaluation]) -> str:
+    """Return evaluations as Markdown: each method's faithfulness beside its cost."""
+    blocks = [_evaluation(one) for one in evaluations]
+    return "\n\n".join([*blocks, _EVALUATION_NOTE])
+
+
 def insert(readme: str, table: str, name: str) -> str:
     """Return the README with the table between the markers of that name.
 
@@ -101,26 +125,79 @@ def insert(readme: str, table: str, name: str) -> str:
 def main() -> int:
     """Rewrite the README, or with --check say whether it is up to date."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--precision", action="store_true", help="the other table")
-    parser.add_argument("--json", type=Path)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--precision", dest="name", action="store_const", const=PRECISION)
+    which.add_argument("--evaluation", dest="name", action="store_const", const=EVALUATION)
+    parser.set_defaults(name=COST)
+    parser.add_argument("--json", type=Path, action="append")
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if outdated")
     arguments = parser.parse_args()
-    name, renderer = (PRECISION, render_precision) if arguments.precision else (COST, render)
-    data = arguments.json or Path(_DATA[name])
-    suite = SuiteReport.model_validate_json(data.read_text(encoding="utf-8"))
+    name: str = arguments.name
+    data = arguments.json or [Path(path) for path in _DATA[name]]
+    texts = [path.read_text(encoding="utf-8") for path in data]
+    if name == EVALUATION:
+        table = render_evaluations([Evaluation.model_validate_json(text) for text in texts])
+    else:
+        suite = SuiteReport.model_validate_json(texts[0])
+        table = render_precision(suite) if name == PRECISION else render(suite)
     old = arguments.readme.read_text(encoding="utf-8")
     try:
-        new = insert(old, renderer(suite), name)
+        new = insert(old, table, name)
     except ValueError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     if arguments.check:
         if old != new:
-            print(f"{arguments.readme} does not show {data}: run {Path(__file__).name}.")
+            shown = " and ".join(str(path) for path in data)
+            print(f"{arguments.readme} does not show {shown}: run {Path(__file__).name}.")
         return int(old != new)
     arguments.readme.write_text(new, encoding="utf-8")
     return 0
+
+
+def _evaluation(evaluation: Evaluation) -> str:
+    subject, device = evaluation.subject, evaluation.device
+    versions = evaluation.provenance.versions
+    columns = [m for name in _COLUMNS for m in evaluation.measures if m.name == name]
+    arrows = {"higher": "↑", "lower": "↓"}
+    heads = [f"{column.label} {arrows[column.better]}" for column in columns]
+    where = f"{device.cpu}, {device.cores} cores" + (f", {device.gpu}" if device.gpu else "")
+    title = f"{subject.classifier} + {subject.auxiliary}, {subject.explainer_state} explainer"
+    when = f"{evaluation.provenance.created[:10]} with ptame-deploy {versions['ptame-deploy']}"
+    lines = [
+        f"**{title}.** {evaluation.photos} photos, judged by {evaluation.judge}; {where}; {when}.",
+        "",
+        f"| method | {' | '.join(heads)} | photos | passes | ms a map |",
+        f"|---|{'---:|' * (len(columns) + 3)}",
+    ]
+    winners = {verdict.column: verdict.winner for verdict in evaluation.verdicts}
+    for method in evaluation.methods:
+        if method.status == "measured" and method.cost and method.time:
+            cells = [_value(method, column, winners) for column in columns]
+            cells += [str(method.photos), f"{method.cost.passes:,}", _ms(method.time.median_ms)]
+            lines.append(f"| {method.label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _value(method: MethodRecord, column: MeasureRecord, winners: dict[str, str | None]) -> str:
+    found = method.values.get(column.name)
+    if found is None:
+        return "-"
+    value = f"{found.mean:.1f}"
+    if winners.get(column.name) == method.name:
+        return f"**{value}**"
+    return value + _sign(method.against_reference.get(column.name), column)
+
+
+def _sign(difference: Interval | None, column: MeasureRecord) -> str:
+    if difference is None or column.contrast_moves or not excludes_zero(difference):
+        return ""
+    return " +" if (difference.mean > 0) == (column.better == "higher") else " -"
+
+
+def _ms(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def _precision_rows(report: SpeedReport, row: Contender) -> Iterator[str]:

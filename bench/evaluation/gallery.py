@@ -137,7 +137,9 @@ def draw(
         overlays = {}
         for name, by_place in maps.items():
             if place in by_place:
-                saliency = as_saliency(by_place[place].maps[0], preprocessing.input_size)
+                # What speaks against the class, in signed maps, is drawn as no evidence for it.
+                evidence = np.maximum(by_place[place].maps[0], 0)
+                saliency = as_saliency(evidence, preprocessing.input_size)
                 overlays[name] = f"{FOLDER}/{number:02d}-{name}.jpg"
                 _save(overlay(seen, saliency), directory / overlays[name])
         index = photo.class_index

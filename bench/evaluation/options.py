@@ -21,6 +21,7 @@ class EvaluationOptions:
         costly_passes: methods of more passes a photo run on fewer photos.
         costly_limit: on how many at most.
         costly_budget: and in how many passes over all photos.
+        gallery: draw a few photos by all methods.
         retime: time methods again that were timed in an earlier run.
         sanity_photos: photos of the sanity checks; 0 for none.
         settings: of the methods.
@@ -35,6 +36,7 @@ class EvaluationOptions:
     costly_passes: int = 64
     costly_limit: int = 25
     costly_budget: int = 25_000
+    gallery: bool = True
     retime: bool = False
     sanity_photos: int = 8
     settings: MethodSettings = field(default_factory=MethodSettings)

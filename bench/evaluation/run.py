@@ -128,9 +128,11 @@ def evaluate(
                 bench, photos.photos, replace(options.curve, seed=options.seed), reference.values,
                 judge, advance=advance,
             )  # fmt: skip
-    entries = make_gallery(
-        bench, measured, photos.photos, columns, manifest, directory, options.seed
-    )
+    entries = []
+    if options.gallery:
+        entries = make_gallery(
+            bench, measured, photos.photos, columns, manifest, directory, options.seed
+        )
     text = values_csv(measured, photos.photos, columns, manifest)
     write_text(directory / VALUES, text)
     about = subject_record(manifest)

@@ -39,7 +39,7 @@ class DropIncrease:
         return tuple(
             Column(
                 name=f"{short}{percent}_{self.form}",
-                label=f"{short.upper()} {percent} %",
+                label=f"{short.upper()} {percent} % ({self.form})",
                 better=better,
                 contrast_moves=moves,
                 low=0.0,

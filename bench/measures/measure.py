@@ -23,7 +23,7 @@ class Column:
 
     Attributes:
         name: in files and on the command line: ``ad100_matched``.
-        label: in tables: ``AD 100 %``.
+        label: in tables, unique: ``AD 100 % (matched)``.
         better: which direction is better.
         contrast_moves: whether a map's contrast alone, its ranking of pixels unchanged, moves the
             number. Such a column names no winner.

@@ -15,7 +15,7 @@ NAMES = {
     "smooth-grad": "SmoothGrad",
     "input-x-gradient": "Input x Gradient",
 }
-_AT_ONCE = 8  # copies of photos at once
+_AT_ONCE = 4  # copies of photos at once: gradients of more take gigabytes
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 REFERENCE = "p-tame"
 START = "p-tame-start"
 START_LABEL = "P-TAME, untrained start"
-SOURCE_LABEL = "P-TAME in PyTorch"
+SOURCE, SOURCE_LABEL = "p-tame-pytorch", "P-TAME in PyTorch"
 
 
 def graph_methods(
@@ -78,8 +78,13 @@ def graph_method(
     )
 
 
-def engine_method(directory: Path) -> Method:
+def engine_method(name: str, label: str, directory: Path) -> Method:
     """Make a method of a TensorRT engine; one that chooses its class itself says which.
+
+    Args:
+        name: of the method.
+        label: in tables.
+        directory: the engine's.
 
     Raises:
         ArtifactError: it is corrupt, or for another TensorRT or GPU.
@@ -105,8 +110,8 @@ def engine_method(directory: Path) -> Method:
 
     assert explainer.plan is not None
     return Method(
-        name=f"{REFERENCE}-{manifest.precision}-engine",
-        label=f"P-TAME {manifest.precision.upper()} engine",
+        name=name,
+        label=label,
         family="p-tame",
         explain=lambda images, index: run(images, index)[0],
         cost=Cost(forward=1),
@@ -120,6 +125,8 @@ def engine_method(directory: Path) -> Method:
 
 
 def source_method(
+    name: str,
+    label: str,
     source: "ClassifierSource",
     auxiliary: "Auxiliary",
     explainer: "ExplainerNet",
@@ -128,6 +135,8 @@ def source_method(
     """Make a method of P-TAME's own source in PyTorch, whose layers can be randomised.
 
     Args:
+        name: of the method.
+        label: in tables.
         source: the classifier.
         auxiliary: gives the features.
         explainer: as in the fused graph.
@@ -160,8 +169,8 @@ def source_method(
 
     own = nn.ModuleList([fused.auxiliary, fused.explainer])
     return Method(
-        name=f"{REFERENCE}-pytorch",
-        label=SOURCE_LABEL,
+        name=name,
+        label=label,
         family="p-tame",
         explain=explain_with(fused),
         cost=Cost(forward=1),
@@ -191,10 +200,14 @@ def _class_record(manifest: GraphManifest) -> TensorRecord:
     return TensorRecord(name="class_index", dtype="int64", shape=["batch", count])
 
 
+def reference_label(manifest: GraphManifest) -> str:
+    """Name the reference in tables; an untrained one says so."""
+    return START_LABEL if manifest.explainer.state == "initialised" else "P-TAME"
+
+
 def _named(manifest: GraphManifest, *, is_reference: bool) -> tuple[str, str]:
     if is_reference:
-        untrained = manifest.explainer.state == "initialised"
-        return REFERENCE, START_LABEL if untrained else "P-TAME"
+        return REFERENCE, reference_label(manifest)
     form = form_of(manifest)  # "int8, cpu form"
     name = "-".join(form.replace(",", "").removesuffix(" form").split())
     return f"{REFERENCE}-{name}", f"P-TAME {form.replace('fp', 'FP').replace('int', 'INT')}"

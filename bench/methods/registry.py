@@ -144,35 +144,38 @@ def make_methods(
 
 
 def _ptame(subject: Subject) -> list[Row]:
+    """Make P-TAME's rows, the reference first; with an untrained explainer that is the start."""
+    manifest, source = subject.graphs[0].manifest, subject.source
+    if subject.choice.name == "pytorch":  # it runs the source, no graphs
+        assert source is not None
+        assert source.explainer is not None
+        parts = (source.classifier, source.auxiliary, source.explainer, manifest)
+        label = ptame.reference_label(manifest)
+        return [ptame.source_method(ptame.REFERENCE, label, *parts)]
     rows: list[Row] = list(
         ptame.graph_methods(subject.graphs, subject.choice, subject.workspace / "chosen")
     )
     for folder in subject.engines:
-        label = f"P-TAME engine {folder.name}"
-        name = f"{ptame.REFERENCE}-engine-{folder.name}"
-        rows += _or_reason(lambda f=folder: [ptame.engine_method(f)], {name: label}, "p-tame")  # type: ignore[misc]
-    manifest = subject.graphs[0].manifest
-    source = subject.source
+        name, label = f"{ptame.REFERENCE}-engine-{folder.name}", f"P-TAME engine {folder.name}"
+        try:
+            rows.append(ptame.engine_method(name, label, folder))
+        except PtameError as error:
+            rows.append(Unavailable(name, label, "p-tame", str(error)))
     if source is None or source.explainer is None:
         reason = "needs the networks' source: give --backbone, and --explainer where it was trained"
-        rows.append(Unavailable(f"{ptame.REFERENCE}-pytorch", ptame.SOURCE_LABEL, "p-tame", reason))
+        rows.append(Unavailable(ptame.SOURCE, ptame.SOURCE_LABEL, "p-tame", reason))
     else:
-        rows.append(
-            ptame.source_method(source.classifier, source.auxiliary, source.explainer, manifest)
-        )
+        parts = (source.classifier, source.auxiliary, source.explainer, manifest)
+        rows.append(ptame.source_method(ptame.SOURCE, ptame.SOURCE_LABEL, *parts))
     if manifest.explainer.state == "initialised":
-        reason = "P-TAME's explainer is this start itself here: see its row"
-        rows.append(Unavailable(ptame.START, ptame.START_LABEL, "p-tame", reason))
-    elif source is None or source.start is None:
+        return rows
+    if source is None or source.start is None:
         reason = "needs the classifier's source: give --backbone"
         rows.append(Unavailable(ptame.START, ptame.START_LABEL, "p-tame", reason))
     else:
         start = source.start()
-        rows.append(
-            ptame.graph_method(
-                ptame.START, ptame.START_LABEL, start.fused, start.manifest, subject.choice
-            )
-        )
+        path, label = start.fused, ptame.START_LABEL
+        rows.append(ptame.graph_method(ptame.START, label, path, start.manifest, subject.choice))
     return rows
 
 

@@ -88,6 +88,9 @@ def evaluate(
     costly_budget: Annotated[
         int, typer.Option(min=1, help="Passes that such a method gets over all photos.")
     ] = 25_000,
+    gallery: Annotated[
+        bool, typer.Option(help="Draw the best, the worst and some other photos by all methods.")
+    ] = True,
     retime: Annotated[
         bool, typer.Option("--retime", help="With --resume: time all methods again.")
     ] = False,
@@ -119,10 +122,10 @@ def evaluate(
     """
     from bench.evaluation.options import EvaluationOptions
     from bench.evaluation.photos import choose_photos, photo_names
+    from bench.evaluation.report.write import summary_table, write_report
     from bench.evaluation.rise_curve import CurveSettings
     from bench.evaluation.run import WORK
     from bench.evaluation.run import evaluate as run_evaluation
-    from bench.evaluation.write import summary_table, write_report
     from bench.measures.boxes import read_boxes
     from bench.measures.measure import MeasureSettings
     from bench.measures.registry import choose
@@ -154,6 +157,7 @@ def evaluate(
         costly_passes=costly_passes,
         costly_limit=costly_photos,
         costly_budget=costly_budget,
+        gallery=gallery,
         retime=retime,
         sanity_photos=sanity_photos,
         settings=MethodSettings(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bench.graphs import BenchGraphs
     from bench.methods.registry import Source, Subject
     from bench.runtimes import RuntimeChoice
+    from engines.runtime import Runtime
     from ptame_deploy.artifacts import GraphManifest
     from ptame_deploy.auxiliaries import Auxiliary
     from ptame_deploy.backbones import Backbone
@@ -74,6 +75,7 @@ def open_subject(
     from bench.methods.registry import Subject
 
     source: Source | None = None
+    runtime: Runtime
     engines: list[Path] = []
     if models:
         graphs, engines = _open_models(models, workspace)
@@ -83,7 +85,20 @@ def open_subject(
         assert backbone is not None
         graphs, source = _export(backbone, networks, workspace, choice)
     reference = graphs[0]
-    runtime = choice.open_graph(reference.classifier, reference.manifest.inputs[:1])
+    image = reference.manifest.inputs[:1]
+    if choice.name == "pytorch":
+        if source is None or source.explainer is None:
+            message = (
+                "--runtime pytorch runs the networks' source: give --backbone, and --explainer "
+                "where it was trained."
+            )
+            raise typer.BadParameter(message)
+        if reference.manifest.takes_uint8:
+            message = "--runtime pytorch: give a graph that was exported with float input."
+            raise typer.BadParameter(message)
+        runtime = choice.open_module(source.classifier.module, image, ["logits"])
+    else:
+        runtime = choice.open_graph(reference.classifier, image)
     judge = Judge(runtime, batch=batch, takes_uint8=reference.manifest.takes_uint8)
     return Subject(graphs, judge, choice, workspace, engines, source)
 

@@ -22,8 +22,7 @@ def report(
     by photo where their values.csv lies beside them; others become sections of one page.
     """
     from bench.evaluation.merge import merge, read_evaluation
-
-    from bench.evaluation.write import write_report
+    from bench.evaluation.report.write import write_report
     from ptame_deploy.storage import check_writable
 
     check_writable(output)

@@ -65,6 +65,12 @@ def test_columns_say_which_way_is_better():
     assert measure.settings == {"kept_percent": "100,50,15"}
 
 
+def test_labels_tell_the_forms_apart():
+    labels = [one.label for form in ("published", "matched") for one in DropIncrease(form).columns]
+    assert len(set(labels)) == 12
+    assert labels[0] == "AD 100 % (published)"
+
+
 def test_perfect_map_beats_its_inverse():
     image = np.ones((3, 20, 20), np.float32)
     saliency = np.zeros((20, 20), np.float32)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.evaluation.page import page
-from bench.evaluation.results import Evaluation
-from bench.evaluation.tables import markdown, methods_csv
+from bench.evaluation.report.page import page
+from bench.evaluation.report.tables import markdown, methods_csv
+from bench.evaluation.results import Evaluation, Interval
 from ptame_deploy.storage import write_text
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def summary_table(evaluation: Evaluation) -> "Table":
     from rich.table import Table
 
     columns = [m for m in evaluation.measures if not m.contrast_moves]
-    table = Table(title=f"{evaluation.photos} photos; mean [95 % interval]")
+    percent = evaluation.settings.interval_percent
+    table = Table(title=f"{evaluation.photos} photos; mean [{percent:g} % interval]")
     table.add_column("method")
     table.add_column("photos", justify="right")
     table.add_column("ms a map", justify="right")
@@ -49,12 +50,15 @@ def summary_table(evaluation: Evaluation) -> "Table":
         if method.status == "skipped":
             table.add_row(method.label, "-", "-", *("-" for _ in columns))
             continue
-        cells = []
-        for column in columns:
-            found = method.values.get(column.name)
-            cells.append(
-                "-" if found is None else f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
-            )
+        cells = [_cell(method.values.get(column.name)) for column in columns]
         time = "-" if method.time is None else f"{method.time.median_ms:,.1f}"
         table.add_row(method.label, str(method.photos), time, *cells)
     return table
+
+
+def _cell(found: Interval | None) -> str:
+    if found is None:
+        return "-"
+    if found.photos == 1:
+        return f"{found.mean:.1f}"
+    return f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"

@@ -4,14 +4,9 @@ from xml.etree import ElementTree as ET
 import evaluations
 import pytest
 
-from bench.evaluation.plots import (
-    Axis,
-    curve_plots,
-    forest_plot,
-    plotted_column,
-    rise_plot,
-    speed_plot,
-)
+from bench.evaluation.report.comparison import marked
+from bench.evaluation.report.curve_plots import curve_plots
+from bench.evaluation.report.plots import forest_plot, plotted_column, rise_plot, speed_plot
 
 pytestmark = pytest.mark.unit
 
@@ -81,7 +76,7 @@ def test_the_column_is_insertion_then_road_then_matched_drop_but_never_a_moved_o
 def test_speed_labels_every_method_once_and_they_do_not_overlap():
     found = evaluations.evaluation()
     svg = speed_plot(found, "p")
-    labels = [m.label for m in found.methods if m.status == "measured"]
+    labels = [marked(m, found) for m in found.methods if m.status == "measured"]
     for label in labels:
         assert texts(svg).count(label) == 1, label
     boxes = []
@@ -105,7 +100,7 @@ def test_points_lie_by_time_and_value():
     found = evaluations.evaluation()
     root = ET.fromstring(speed_plot(found, "p"))
     circles = root.iter(f"{SVG}circle")
-    int8, fp32 = sorted((float(c.get("cx")), float(c.get("cy"))) for c in circles)
+    int8, fp32, _ = sorted((float(c.get("cx")), float(c.get("cy"))) for c in circles)
     assert int8[0] < fp32[0]  # faster
     assert int8[1] > fp32[1]  # less faithful, so lower
 
@@ -115,28 +110,13 @@ def test_one_method_at_one_value_has_an_axis():
     row = found.methods[0]
     flat = {"insertion": evaluations.interval(0.0, 0.0)}
     alone = found.model_copy(update={"methods": [row.model_copy(update={"values": flat})]})
-    assert "P-TAME FP32" in texts(speed_plot(alone, "p"))
-
-
-def test_curves_differ_in_more_than_colour():
-    svg, _ = curve_plots(evaluations.evaluation(), "p")
-    looks = [(line.get("stroke"), line.get("stroke-dasharray"), line.get("stroke-width"))
-             for line in ET.fromstring(svg).iter(f"{SVG}polyline")]  # fmt: skip
-    assert len(looks) == len(set(looks)) == 12
-    assert "P-TAME FP32 80.0" in texts(svg)
-
-
-def test_a_curve_of_another_length_is_left_out():
-    found = evaluations.evaluation()
-    row = found.methods[0].model_copy(update={"curves": {"insertion": [0.1, 0.2]}})
-    svg, _ = curve_plots(found.model_copy(update={"methods": [row, *found.methods[1:]]}), "p")
-    assert not any("P-TAME FP32" in text for text in texts(svg))
+    assert "P-TAME" in texts(speed_plot(alone, "p"))
 
 
 def test_rise_shows_the_reference_on_the_curves_photos():
     svg = rise_plot(evaluations.evaluation(), "p")
-    assert "P-TAME FP32" in texts(svg)
-    assert "P-TAME FP32 on the same photos: 79.0 [77.0, 81.0]" in svg
+    assert "P-TAME" in texts(svg)
+    assert "P-TAME on the same photos: 79.0 [77.0, 81.0]" in svg
     assert "50 photos" in svg
 
 
@@ -150,14 +130,18 @@ def test_the_forest_is_turned_so_that_right_is_better_for_p_tame(column, sign):
     # The better rival is on the other side than the worse one, whatever the column's direction.
     assert re.search(r"against RISE: worse, −", svg)
     assert re.search(r"against Integrated Gradients: better, \+", svg)
-    assert re.search(r"against P-TAME INT8: undecided", svg)
+    assert re.search(r"against P-TAME INT8, cpu form: undecided", svg)
 
 
-@pytest.mark.parametrize(
-    ("axis", "ticks"),
-    [(Axis(1, 1000, 0, 1, log=True), [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]),
-     (Axis(0.5, 20000, 0, 1, log=True), [1, 10, 100, 1000, 10000]),
-     (Axis(-0.1, 0.5, 0, 1), [-0.1, 0, 0.1, 0.2, 0.3, 0.4, 0.5])],
-)  # fmt: skip
-def test_ticks_are_round(axis, ticks):
-    assert axis.ticks() == pytest.approx(ticks)
+def test_marks_of_methods_on_fewer_photos_are_hollow():
+    found = evaluations.evaluation()
+    root = ET.fromstring(speed_plot(found, "p"))
+    hollow = [each for each in root.iter(f"{SVG}polygon") if "paper" in each.get("fill")]
+    partial = [m for m in found.methods if m.status == "measured" and m.photos < found.photos]
+    assert len(hollow) == len(partial) == 3
+
+
+def test_the_forest_ends_with_the_same_method_in_other_forms():
+    labels = [text for text in texts(forest_plot(evaluations.evaluation(), "p"))
+              if text in {m.label for m in evaluations.evaluation().methods}]  # fmt: skip
+    assert set(labels[-2:]) == {"P-TAME in PyTorch", "P-TAME INT8, cpu form"}

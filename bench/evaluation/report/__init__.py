@@ -1,0 +1,1 @@
+"""Showing evaluations: tables, pictures and one self-contained page."""
