@@ -93,10 +93,10 @@ def ranks(maps: Maps) -> Maps:
 
 
 def resize(one: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Resize one map (h, w) bilinearly to ``size``, height and width."""
+    """Resize one map (h, w) bilinearly to ``size``, height and width; one of that size stays."""
     height, width = size
     if one.shape == size:
-        return np.asarray(one, np.float32)
+        return one
     image = Image.fromarray(np.asarray(one, np.float32))
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float32)
 

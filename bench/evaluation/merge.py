@@ -19,7 +19,7 @@ from bench.measures.measure import Column
 from bench.methods.floors import GAUSSIAN
 from ptame_deploy.errors import ArtifactError, InvalidInputError
 
-ByPhoto = dict[str, dict[str, dict[str, float]]]  # method -> photo's hash -> column -> value
+ByPhoto = dict[str, dict[int, dict[str, float]]]  # method -> photo's number -> column -> value
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _merge(group: Sequence[Found]) -> Found:
             renamed = _renamed(method, place, one.evaluation)
             methods.append(renamed)
             values[renamed.name] = of_run.get(method.name, {})
-    photos = sorted({photo for by_photo in values.values() for photo in by_photo})
+    photos = range(first.photos)
     arrays = {
         name: {
             c.name: np.array([by_photo.get(photo, {}).get(c.name, np.nan) for photo in photos])
@@ -118,16 +118,19 @@ def _merge(group: Sequence[Found]) -> Found:
         for name, by_photo in values.items()
     }
     methods = [_compared(method, arrays, first.reference, columns) for method in methods]
-    complete = [
+    ran = {m.name for m in methods if m.status == "measured"}
+    contestants = [
         m.name
         for m in methods
-        if m.status == "measured" and m.photos == first.photos
+        if m.name in ran and m.photos == first.photos
         and (m.family != "p-tame" or m.name in COMPETING)
-        and m.name.rpartition("@")[0] not in arrays
+        and m.name.rpartition("@")[0] not in ran  # once, where several runs have it
     ]  # fmt: skip
-    verdicts = [
-        verdict(c, {name: arrays[name][c.name] for name in complete}, complete) for c in columns
-    ]
+    verdicts = []
+    for column in columns:
+        of = {name: arrays[name][column.name] for name in contestants}
+        complete = [name for name, numbers in of.items() if not np.isnan(numbers).any()]
+        verdicts.append(verdict(column, of, complete))
     note = (
         f"merged from {len(group)} runs: times of different runs and machines stand side by side; "
         "each method names its runtime"
@@ -198,5 +201,5 @@ def _read_values(found: Found) -> ByPhoto:
     values: ByPhoto = {}
     for row in csv.DictReader(io.StringIO(content.decode("utf-8"))):
         numbers = {name: float(row[name]) for name in names if row[name]}
-        values.setdefault(row["method"], {})[row["sha256"]] = numbers
+        values.setdefault(row["method"], {})[int(row["number"])] = numbers
     return values

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -72,14 +73,15 @@ def choose_photos(
 
 def photo_names(paths: Sequence[Path], roots: Sequence[Path]) -> list[str]:
     """Name photos by their paths below the folders that were given; a name twice gets a number."""
-    found: dict[str, int] = {}
-    names = []
+    names: dict[str, None] = {}
     for path in paths:
         root = next((root for root in roots if root.is_dir() and path.is_relative_to(root)), None)
         name = printable(path.relative_to(root) if root is not None else path.name)
-        found[name] = found.get(name, 0) + 1
-        names.append(name if found[name] == 1 else f"{name} ({found[name]})")
-    return names
+        free, number = name, 2
+        while free in names:
+            free, number = f"{name} ({number})", number + 1
+        names[free] = None
+    return list(names)
 
 
 def judge_photos(
@@ -108,10 +110,10 @@ def judge_photos(
         InvalidInputError: no photo can be read, or the classifier has one class only.
     """
     key = fingerprint(
-        [_state(path) for path, _ in chosen], preprocessing.model_dump(), judge_identity
+        [(_state(path), name) for path, name in chosen], preprocessing.model_dump(), judge_identity
     )
     kept = workspace / f"photos-{key}.json"
-    if kept.exists():
+    with suppress(OSError, ValueError, KeyError, TypeError):  # not there, or damaged
         data = json.loads(kept.read_text(encoding="utf-8"))
         return Chosen([Photo(**photo) for photo in data["photos"]], data["skipped"])
     photos: list[Photo] = []

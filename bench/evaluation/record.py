@@ -26,7 +26,7 @@ def values_csv(
     """Return a line a method and photo, from which everything can be recomputed."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    head = ["photo", "sha256", "class_index", "class_name", "probability", "method"]
+    head = ["number", "photo", "sha256", "class_index", "class_name", "probability", "method"]
     writer.writerow([*head, *(column.name for column in columns)])
     names = manifest.classifier.class_names
     for one in measured:
@@ -39,8 +39,9 @@ def values_csv(
             label = names[photo.class_index] if names is not None else ""
             writer.writerow(
                 [
-                    photo.name, photo.sha256, photo.class_index, label, f"{photo.probability:.9g}",
-                    one.row.name, *("" if np.isnan(x) else f"{x:.9g}" for x in numbers),
+                    place, photo.name, photo.sha256, photo.class_index, label,
+                    f"{photo.probability:.9g}", one.row.name,
+                    *("" if np.isnan(x) else f"{x:.9g}" for x in numbers),
                 ]
             )  # fmt: skip
     return buffer.getvalue()

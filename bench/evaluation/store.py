@@ -6,6 +6,7 @@ again finds what is done, and whatever was set differently has another name.
 
 import io
 import json
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -104,7 +105,7 @@ def _read(path: Path, read: Callable[[Path], Any]) -> Any:
     """Read a part; one that is not there or cannot be read is computed again."""
     try:
         return read(path)
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None
 
 

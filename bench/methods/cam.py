@@ -5,6 +5,7 @@ Activations of one layer, weighted by gradients or by how the class's score answ
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import replace
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bench.evaluation.results import Cost
-from bench.methods.method import EXTRA, Cascade, Explain, Method
+from bench.methods.method import EXTRA, Cascade, Explain, Method, Row, Unavailable
 from bench.methods.source import ClassifierSource
 from bench.methods.target_layer import TargetLayer, find_target_layer
 from ptame_deploy.errors import InvalidInputError, MissingRequirementError
@@ -41,8 +42,8 @@ _BATCH = 32  # ablated copies at once, behind the target layer
 
 def cam_methods(
     source: ClassifierSource, judge: "Judge", target_layer: str | None = None
-) -> list[Method]:
-    """Make the six methods on one layer.
+) -> list[Row]:
+    """Make the six methods on one layer, those that cannot run there with the reason.
 
     Args:
         source: the classifier.
@@ -51,18 +52,28 @@ def cam_methods(
 
     Raises:
         MissingRequirementError: the grad-cam package is not there.
-        InvalidInputError: the layer cannot be found.
+        InvalidInputError: the named layer cannot be used.
     """
     _require_grad_cam()
-    layer = find_target_layer(source.module, source.example(), target_layer)
-    settings = {"target_layer": layer.name.removeprefix("module.")}
-    methods = []
+    try:
+        layer = find_target_layer(source.backbone.module, source.example(), target_layer)
+    except InvalidInputError as error:
+        if target_layer is not None:
+            raise
+        return [Unavailable(name, label, "cam", str(error)) for name, label in NAMES.items()]
+    settings = {"target_layer": layer.name}
+    layer = replace(layer, name=f"module.{layer.name}")  # behind the normalisation
+    rows: list[Row] = []
     for name, (label, kind, paper) in (_BY_GRADIENT | _BY_PASSES).items():
         by_gradient = name in _BY_GRADIENT
+        if name == "ablation-cam" and layer.reshape is not None and not layer.extra_tokens:
+            reason = f"grad-cam's Ablation-CAM knows no channels-last layers ({layer.name})"
+            rows.append(Unavailable(name, label, "cam", reason.replace("module.", "", 1)))
+            continue
         runtime = source.runtime
         if name == "score-cam":
             runtime = f"{source.runtime}; masked copies: {judge.runtime.description}"
-        methods.append(
+        rows.append(
             Method(
                 name=name,
                 label=label,
@@ -75,7 +86,7 @@ def cam_methods(
                 classifier_cascade=_cascade(kind, source, layer) if by_gradient else None,
             )
         )
-    return methods
+    return rows
 
 
 def _require_grad_cam() -> None:
@@ -160,22 +171,21 @@ def _ablation_cam(source: ClassifierSource, layer: TargetLayer) -> Explain:
     from pytorch_grad_cam import AblationCAM
     from pytorch_grad_cam.ablation_layer import AblationLayer, AblationLayerVit
 
-    if layer.reshape is not None and layer.extra_tokens == 0:
-        message = "grad-cam's Ablation-CAM knows no channels-last layers."
-        raise InvalidInputError(message)
-
     def attribute(images: Tensor, index: Tensor) -> Tensor:
         maps = []
         for one in range(len(images)):
             target = source.module.get_submodule(layer.name)
+            hooks = set(target._forward_hooks)  # noqa: SLF001 (the package keeps no handle)
             ablation = AblationLayer() if layer.reshape is None else AblationLayerVit()
             arguments = {"ablation_layer": ablation, "batch_size": _BATCH}
             try:
                 model = _UpstreamOnce(source.module)
                 with _cam(AblationCAM, model, target, layer, **arguments) as cam:
                     maps.append(cam(images[one : one + 1], _targets(index[one : one + 1])))
-            finally:
-                _put_back(source.module, layer.name, target)  # the package leaves its own on errors
+            finally:  # on errors the package leaves its own layer and hook
+                _put_back(source.module, layer.name, target)
+                for key in set(target._forward_hooks) - hooks:  # noqa: SLF001
+                    del target._forward_hooks[key]  # noqa: SLF001
         return torch.from_numpy(np.concatenate(maps))
 
     return lambda images, index: source.explain(attribute, images, index)
@@ -229,10 +239,13 @@ def _cam(
 ) -> Iterator[Any]:
     """Make one of the package's methods; its hooks go, and its own progress is not printed."""
     cam = kind(model=module, target_layers=[target], reshape_transform=layer.reshape, **arguments)
+    # What the package saves shares its memory with what goes on, and may be changed there in place.
+    own = target.register_forward_hook(lambda _module, _inputs, output: output.clone())
     try:
         with redirect_stderr(StringIO()):
             yield cam
     finally:
+        own.remove()
         cam.activations_and_grads.release()
 
 

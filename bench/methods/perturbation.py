@@ -131,7 +131,8 @@ def _occlusion(judge: Judge, settings: PerturbationSettings) -> Explain:
         found = Occlusion(_scores(judge)).attribute(
             torch.from_numpy(np.ascontiguousarray(images)),
             sliding_window_shapes=window, strides=strides, baselines=0.0,
-            target=torch.from_numpy(index), perturbations_per_eval=1,
+            target=torch.from_numpy(index),
+            perturbations_per_eval=max(1, judge.batch // len(images)),
         )  # fmt: skip
         return np.asarray(found[:, 0].numpy(), np.float32)
 

@@ -11,7 +11,7 @@ from bench.graphs import BenchGraphs
 from bench.measures.judge import Judge
 from bench.methods import cam, floors, gradients, perturbation, ptame
 from bench.methods.gradients import GradientSettings
-from bench.methods.method import Method, Row, Unavailable
+from bench.methods.method import Row, Unavailable
 from bench.methods.perturbation import PerturbationSettings
 from bench.runtimes import RuntimeChoice
 from ptame_deploy.errors import InvalidInputError, PtameError
@@ -180,7 +180,7 @@ def _ptame(subject: Subject) -> list[Row]:
 
 
 def _or_reason(
-    make: Callable[[], Sequence[Method]], names: dict[str, str], family: Family
+    make: Callable[[], Sequence[Row]], names: dict[str, str], family: Family
 ) -> list[Row]:
     """Make a library's methods, or a row with the reason for each."""
     try:

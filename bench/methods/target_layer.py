@@ -107,10 +107,13 @@ def _transformer_norm(modules: dict[str, nn.Module], outputs: dict[str, torch.Si
 
 
 def _last_spatial(outputs: dict[str, torch.Size]) -> str | None:
-    """Return the last layer with places; one in the front half is a stem, not what is meant."""
+    """Return the last layer with places; one in front of tokens is a stem, not what is meant."""
     names = list(outputs)
     spatial = [n for n in names if len(outputs[n]) == 4 and min(outputs[n][2:]) > 1]
-    return spatial[-1] if spatial and names.index(spatial[-1]) >= len(names) / 2 else None
+    if not spatial:
+        return None
+    behind = names[names.index(spatial[-1]) + 1 :]
+    return None if any(len(outputs[n]) == 3 for n in behind) else spatial[-1]
 
 
 def _side(shape: torch.Size) -> tuple[int, int] | None:

@@ -171,7 +171,7 @@ def evaluate(
     found = find_photos(images)
     found_boxes = None if boxes is None else read_boxes(boxes)
     check_writable(output)
-    if (output / WORK).exists() and not resume:
+    if any((output / WORK).glob("photos-*.json")) and not resume:
         message = f"{output} holds an evaluation: add --resume to go on, or choose another -o."
         raise InvalidInputError(message)
     choice = RuntimeChoice(name=runtime.value, provider=provider.value, threads=threads)

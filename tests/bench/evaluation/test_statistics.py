@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+
+from bench.evaluation.results import Interval
+from bench.evaluation.statistics import difference, excludes_zero, interval, verdict
+from bench.measures.measure import Column
+
+pytestmark = pytest.mark.unit
+
+NAN = float("nan")
+
+
+def column(better="higher", *, moves=False):
+    return Column("c", "C", better, contrast_moves=moves, low=0.0, high=1.0, source="")
+
+
+def test_constants_have_no_width():
+    assert interval(np.full(9, 3.5)) == Interval(mean=3.5, low=3.5, high=3.5, photos=9)
+    assert interval(np.array([2.0])) == Interval(mean=2.0, low=2.0, high=2.0, photos=1)
+
+
+def test_what_was_not_measured_does_not_count():
+    values = np.array([1.0, NAN, 3.0, NAN, 8.0])
+    assert interval(values) == interval(np.array([1.0, 3.0, 8.0]))
+    assert interval(values).photos == 3
+    assert interval(values).mean == 4.0
+    assert interval(np.full(4, NAN)) is None
+    assert interval(np.empty(0)) is None
+
+
+def test_equal_data_have_equal_intervals_and_the_seed_moves_them_little():
+    values = np.random.default_rng(1).normal(5, 2, 60)
+    assert interval(values) == interval(values.copy())
+    other = interval(values, seed=1)
+    assert other != interval(values)
+    assert other.mean == interval(values).mean
+    assert other.low == pytest.approx(interval(values).low, abs=0.1)
+    assert interval(values + 10).low == pytest.approx(interval(values).low + 10)
+
+
+def test_the_interval_is_the_bootstraps():
+    """Against the plain definition, resample by resample, with draws of its own."""
+    values = np.random.default_rng(2).exponential(3, 40)
+    rng = np.random.default_rng(7)
+    means = [rng.choice(values, 40).mean() for _ in range(4000)]
+    found = interval(values)
+    low, high = np.percentile(means, (2.5, 97.5))
+    assert found.low == pytest.approx(low, abs=0.15)
+    assert found.high == pytest.approx(high, abs=0.15)
+    assert found.mean == pytest.approx(values.mean())
+    assert found.high - found.mean > found.mean - found.low  # skewed as the data are
+
+
+def test_normal_data_are_covered_about_as_often_as_told():
+    rng = np.random.default_rng(1)
+    hits = 0
+    for _ in range(200):
+        found = interval(rng.normal(10, 3, 50), resamples=400)
+        hits += found.low <= 10 <= found.high
+    assert 0.91 <= hits / 200 <= 0.98
+
+
+def test_a_paired_difference_is_sharper_than_two_intervals():
+    """Photos differ far more than two methods on the same photo do."""
+    rng = np.random.default_rng(4)
+    photos = rng.normal(50, 20, 80)
+    one, other = photos + rng.normal(1, 1, 80), photos + rng.normal(0, 1, 80)
+    found = difference(one, other)
+    assert found.mean == pytest.approx((one - other).mean())
+    assert excludes_zero(found)
+    assert found.low > 0
+    assert interval(one).low < interval(other).high  # unpaired nothing would be seen
+    turned = difference(other, one)
+    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low), abs=0.05)
+    assert turned.mean == -found.mean
+
+
+def test_a_difference_is_over_the_photos_that_both_have():
+    one = np.array([1.0, 2.0, NAN, 9.0])
+    other = np.array([0.0, NAN, 5.0, 5.0])
+    assert difference(one, other).photos == 2
+    assert difference(one, other).mean == 2.5
+    assert difference(one, np.full(4, NAN)) is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "excludes"),
+    [(0.1, 2, True), (-2, -0.1, True), (-1, 1, False), (0, 1, False), (-1, 0, False)],
+)
+def test_an_interval_excludes_zero_where_it_lies_on_one_side(low, high, excludes):
+    assert excludes_zero(Interval(mean=0, low=low, high=high, photos=5)) is excludes
+
+
+def values(**means):
+    """Values of methods: one level each, with the same noise for all, and some of its own."""
+    rng = np.random.default_rng(5)
+    shared = rng.normal(0, 5, 60)
+    return {name: mean + shared + rng.normal(0, 0.5, 60) for name, mean in means.items()}
+
+
+def test_a_clear_winner_in_both_directions():
+    found = values(a=10, b=12, c=7)
+    high = verdict(column(), found, ["a", "b", "c"])
+    assert (high.winner, high.best, high.undecided) == ("b", "b", [])
+    low = verdict(column("lower"), found, ["a", "b", "c"])
+    assert (low.winner, low.best, low.undecided) == ("c", "c", [])
+
+
+def test_no_winner_where_one_difference_includes_zero():
+    found = values(a=10, b=10.01, c=7)
+    for names in (["a", "b", "c"], ["c", "b", "a"]):
+        one = verdict(column(), found, names)
+        best = max("ab", key=lambda name: found[name].mean())
+        assert one.winner is None
+        assert one.best == best
+        assert one.undecided == [{"a": "b", "b": "a"}[best]]
+    worst = verdict(column("lower"), found, ["a", "b", "c"])
+    assert worst.winner == "c"
+
+
+def test_only_contestants_take_part():
+    found = values(a=10, b=12, c=7)
+    assert verdict(column(), found, ["a", "c"]).winner == "a"
+    assert verdict(column(), found, ["a"]) is None
+    assert verdict(column(), found, []) is None
+
+
+def test_what_contrast_moves_has_no_winner():
+    assert verdict(column(moves=True), values(a=10, b=12), ["a", "b"]) is None
+
+
+def test_equal_methods_have_no_winner():
+    same = np.arange(10.0)
+    found = verdict(column(), {"a": same, "b": same.copy()}, ["a", "b"])
+    assert found.winner is None
+    assert found.undecided == ["b"]
