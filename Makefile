@@ -54,8 +54,9 @@ lint: $(ENVIRONMENT)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# A thread a worker: more of them wait for each other. A module's tests share what they export.
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 bench: $(ENVIRONMENT)
 	$(BIN)/python scripts/benchmark.py --json "$(BENCH_JSON)" $(BENCH_ARGUMENTS)
