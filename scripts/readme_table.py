@@ -19,7 +19,7 @@ COST, PRECISION, EVALUATION = "bench-table", "precision-table", "evaluation-tabl
 _DATA = {
     COST: ["results/bench-cpu.json"],
     PRECISION: ["results/bench-precision-cpu.json"],
-    EVALUATION: ["results/evaluation-lite2-cpu.json", "results/evaluation-resnet50-cpu.json"],
+    EVALUATION: ["results/evaluation-lite2-cpu.json"],
 }
 # What the README shows of an evaluation; the page shows all.
 _COLUMNS = ("insertion", "deletion", "road", "ad50_matched", "ad15_matched", "ad100_published")
