@@ -129,7 +129,9 @@ def _input_x_gradient(module: nn.Module) -> _Attribute:
     from captum.attr import InputXGradient
 
     def attribute(images: Tensor, index: Tensor) -> Tensor:
-        found: Tensor = InputXGradient(module).attribute(images.requires_grad_(), target=index)
-        return found.sum(dim=1)
+        method = InputXGradient(module)
+        parts = zip(images.split(_AT_ONCE), index.split(_AT_ONCE), strict=True)
+        found = [method.attribute(some.requires_grad_(), target=which) for some, which in parts]
+        return torch.cat(found).sum(dim=1)
 
     return attribute
