@@ -16,8 +16,8 @@ BENCH_ARGUMENTS ?=
 # With a classifier and photos of your own:
 #   make report REPORT_ARGUMENTS="--backbone my.py:factory --images FOLDER"
 REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/photos \
-	--images report-work/crops --limit 16 --costly-photos 2 --steps 10 --rise-masks 500 \
-	--samples 200 --rise-curve 1 --rise-curve-masks 500
+	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
+	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
 .PHONY: help demo test lint bench report environment clean
 
