@@ -1,6 +1,6 @@
 """Maps of every method and their readings by every measure, photo by photo, as far as not done."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,11 +58,22 @@ class Bench:
         affordable = max(1, self.costly_budget // method.cost.passes)
         return photos[: min(self.costly_limit, affordable)]
 
-    def chunks(self, method: Method, photos: Sequence[Photo]) -> Iterator[Sequence[Photo]]:
-        """Cut photos into what runs at once, and is stored at once."""
+    def chunks(
+        self, method: Method, photos: Sequence[Photo]
+    ) -> Iterator[tuple[int, Sequence[Photo]]]:
+        """Cut the photos that a method runs on into what runs at once, and is stored at once.
+
+        Args:
+            method: whose photos they are.
+            photos: of the evaluation, in order.
+
+        Yields:
+            The place of the first photo, and the photos.
+        """
+        chosen = self.photos_for(method, photos)
         size = 1 if self.is_costly(method) else CHUNK
-        for start in range(0, len(photos), size):
-            yield photos[start : start + size]
+        for start in range(0, len(chosen), size):
+            yield start, chosen[start : start + size]
 
     def method_key(self, method: Method) -> tuple[str, ...]:
         """Return all that a method's maps depend on, but for the photos."""
@@ -89,6 +100,16 @@ class Bench:
             found = StoredMaps(checked(maps, len(photos), method.label), classes)
             self.store.keep_maps(method.name, key, found)
         return found
+
+    def kept_maps(
+        self, method: Method, photos: Sequence[Photo], places: Container[int]
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield (place, map (h, w)) at some of the places that the method ran on."""
+        for start, chunk in self.chunks(method, photos):
+            wanted = [row for row in range(len(chunk)) if start + row in places]
+            if wanted:
+                maps = self.made_maps(method, chunk).maps
+                yield from ((start + row, maps[row]) for row in wanted)
 
     def chunk_key(self, method: Method, photos: Sequence[Photo]) -> str:
         """Return the fingerprint of all that a chunk's maps depend on."""
@@ -135,13 +156,11 @@ def collect(
     Raises:
         PtameError: the method or the judge fails.
     """
-    chosen = bench.photos_for(method, photos)
     result = Collected(
         {c.name: np.full(len(photos), np.nan) for m in bench.measures for c in m.columns}
     )
     curves: dict[str, list[NDArray[np.float32]]] = {}
-    done = 0
-    for chunk in bench.chunks(method, chosen):
+    for start, chunk in bench.chunks(method, photos):
         stored = bench.made_maps(method, chunk)
         result.other_class += sum(
             int(c) != photo.class_index for c, photo in zip(stored.classes, chunk, strict=True)
@@ -149,12 +168,11 @@ def collect(
         for measure, readings in _readings(bench, method, chunk, stored).items():
             for row, reading in enumerate(readings):
                 for name, value in reading.values.items():
-                    result.values[name][done + row] = value
+                    result.values[name][start + row] = value
                 if reading.curve is not None:
                     curves.setdefault(measure, []).append(reading.curve)
-        done += len(chunk)
+        result.photos += len(chunk)
         advance(len(chunk))
-    result.photos = done
     result.curves = {name: np.stack(found) for name, found in curves.items()}
     return result
 
@@ -164,18 +182,17 @@ def _readings(
 ) -> dict[str, list[Reading]]:
     """Return every measure's readings of a chunk; what is missing is asked in one stream."""
     found: dict[str, list[Reading]] = {}
-    missing: list[Measure] = []
+    missing: dict[Measure, str] = {}
     for measure in bench.measures:
         key = bench.measure_key(method, measure, chunk)
         readings = bench.store.readings(method.name, measure.name, key)
         if readings is None:
-            missing.append(measure)
+            missing[measure] = key
         else:
             found[measure.name] = readings
     if missing:
-        for measure, readings in read_maps(bench, missing, chunk, stored.maps).items():
-            key = bench.measure_key(method, measure, chunk)
-            bench.store.keep_readings(method.name, measure.name, key, readings)
+        for measure, readings in read_maps(bench, list(missing), chunk, stored.maps).items():
+            bench.store.keep_readings(method.name, measure.name, missing[measure], readings)
             found[measure.name] = readings
     return {measure.name: found[measure.name] for measure in bench.measures}
 

@@ -58,7 +58,7 @@ def _at_exponent(
     photos: Sequence[Photo],
     exponent: float,
 ) -> Iterator[tuple[Sequence[Photo], dict[str, list[float]]]]:
-    for chunk in bench.chunks(method, photos):
+    for _, chunk in bench.chunks(method, photos):
         keys = [bench.measure_key(method, form, chunk) for form in forms]
         key = fingerprint(keys, exponent)
         found: dict[str, list[float]] | None = bench.store.numbers("contrast", method.name, key)

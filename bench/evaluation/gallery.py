@@ -1,20 +1,18 @@
 """Photos by all methods: the best and the worst for P-TAME, and some by chance; none by hand."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from bench.evaluation.collect import CHUNK, Bench, as_saliency
+from bench.evaluation.collect import Bench, as_saliency
 from bench.evaluation.photos import Photo
 from bench.evaluation.results import Choice, GalleryEntry
 from bench.evaluation.statistics import Values
-from bench.evaluation.store import StoredMaps
 from bench.evaluation.summary import Measured
-from bench.measures.measure import Column
+from bench.measures.measure import Column, Map
 from bench.methods.method import Method
 from bench.methods.ptame import REFERENCE
 from ptame_deploy.artifacts import GraphManifest
@@ -87,20 +85,12 @@ def make_gallery(
         m.found.values[column.name] for m in measured if m.row.name == REFERENCE and m.found
     )
     chosen = choose(scores if column.better == "higher" else -scores, seed)
-    maps: dict[str, dict[int, StoredMaps]] = {}
-    for one in measured:
-        if one.found is None or not isinstance(one.row, Method):
-            continue
-        done = bench.photos_for(one.row, photos)
-        size = 1 if bench.is_costly(one.row) else CHUNK
-        by_place = {}
-        for place, _ in chosen:
-            if place < len(done):
-                first = place - place % size
-                stored = bench.made_maps(one.row, done[first : first + size])
-                row = place - first
-                by_place[place] = replace(stored, maps=stored.maps[row : row + 1])
-        maps[one.row.name] = by_place
+    places = [place for place, _ in chosen]
+    maps = {
+        one.row.name: dict(bench.kept_maps(one.row, photos, places))
+        for one in measured
+        if one.found is not None and isinstance(one.row, Method)
+    }
     names = manifest.classifier.class_names
     return draw(directory, photos, chosen, maps, scores, names, manifest.preprocessing)
 
@@ -109,7 +99,7 @@ def draw(
     directory: Path,
     photos: Sequence[Photo],
     chosen: Sequence[tuple[int, Choice]],
-    maps: Mapping[str, Mapping[int, StoredMaps]],
+    maps: Mapping[str, Mapping[int, Map]],
     scores: Values,
     class_names: Sequence[str] | None,
     preprocessing: "Preprocessing",
@@ -138,7 +128,7 @@ def draw(
         for name, by_place in maps.items():
             if place in by_place:
                 # What speaks against the class, in signed maps, is drawn as no evidence for it.
-                evidence = np.maximum(by_place[place].maps[0], 0)
+                evidence = np.maximum(by_place[place], 0)
                 saliency = as_saliency(evidence, preprocessing.input_size)
                 overlays[name] = f"{FOLDER}/{number:02d}-{name}.jpg"
                 _save(overlay(seen, saliency), directory / overlays[name])

@@ -100,7 +100,7 @@ def _kind(evaluation: Evaluation) -> tuple[object, ...]:
 
 def _merge(group: Sequence[Found]) -> Found:
     first = group[0].evaluation
-    columns = [_column(record) for record in first.measures]
+    columns = first.measures
     values: ByPhoto = {}
     methods: list[MethodRecord] = []
     for place, one in enumerate(group, start=1):
@@ -179,11 +179,6 @@ def _compared(
             "against_reference": against(reference), "against_gaussian": against(GAUSSIAN),
         }
     )  # fmt: skip
-
-
-def _column(record: object) -> Column:
-    fields = Column.__dataclass_fields__
-    return Column(**{name: getattr(record, name) for name in fields})
 
 
 def _read_values(found: Found) -> ByPhoto:

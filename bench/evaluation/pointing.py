@@ -71,17 +71,10 @@ def measure(
         boxes: by place.
     """
     values: dict[str, Values] = {c.name: np.full(len(photos), np.nan) for c in COLUMNS}
-    done = 0
-    for chunk in bench.chunks(method, bench.photos_for(method, photos)):
-        if any(done + row in boxes for row in range(len(chunk))):
-            stored = bench.made_maps(method, chunk)
-            for row in range(len(chunk)):
-                if done + row in boxes:
-                    saliency = as_saliency(stored.maps[row], bench.preprocessing.input_size)
-                    found = boxes[done + row]
-                    values["pointing"][done + row] = pointing_hit(saliency, found)
-                    values["pointing_energy"][done + row] = pointing_energy(saliency, found)
-        done += len(chunk)
+    for place, one in bench.kept_maps(method, photos, boxes):
+        saliency = as_saliency(one, bench.preprocessing.input_size)
+        values["pointing"][place] = pointing_hit(saliency, boxes[place])
+        values["pointing_energy"][place] = pointing_energy(saliency, boxes[place])
     return values
 
 

@@ -51,12 +51,9 @@ def measure_records(measures: Sequence[Measure], columns: Sequence[Column]) -> l
     """Describe the columns with their measures' settings."""
     settings = {c.name: dict(m.settings) for m in measures for c in m.columns}
     return [
-        MeasureRecord(
-            name=c.name, label=c.label, better=c.better, contrast_moves=c.contrast_moves, low=c.low,
-            high=c.high, source=c.source, settings=settings.get(c.name, {}),
-        )
-        for c in columns
-    ]  # fmt: skip
+        MeasureRecord(**column.model_dump(), settings=settings.get(column.name, {}))
+        for column in columns
+    ]
 
 
 def subject_record(manifest: GraphManifest) -> Subject:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from bench.measures.measure import Direction
+from bench.measures.measure import Column
 from bench.results import Device
 from ptame_deploy.artifacts import Provenance
 from ptame_deploy.records import Record
@@ -22,16 +22,9 @@ class Interval(Record):
     photos: int
 
 
-class MeasureRecord(Record):
-    """One column of the tables; see `bench.measures.measure.Column`."""
+class MeasureRecord(Column):
+    """One column of the tables, with the settings of its measure."""
 
-    name: str
-    label: str
-    better: Direction
-    contrast_moves: bool
-    low: float
-    high: float
-    source: str
     settings: dict[str, float | str]
 
 

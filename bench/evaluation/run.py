@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.device import describe_device
 from bench.evaluation import pointing
-from bench.evaluation.collect import Bench, Collected, collect
+from bench.evaluation.collect import Bench, collect
 from bench.evaluation.contrast import EXPONENTS, measure_contrast
 from bench.evaluation.gallery import gallery_column, make_gallery
 from bench.evaluation.options import EvaluationOptions
@@ -35,6 +35,7 @@ from bench.measures.registry import choose
 from bench.methods import registry
 from bench.methods.method import Method, Row, Unavailable
 from bench.methods.ptame import REFERENCE
+from bench.results import Device
 from ptame_deploy.artifacts import Provenance
 from ptame_deploy.errors import PtameError
 from ptame_deploy.storage import write_text
@@ -83,7 +84,6 @@ def evaluate(
         steps=options.steps, mean=manifest.preprocessing.mean, seed=options.seed
     )
     measures = choose(options.measures, settings)
-    registry.check_names(options.methods or ())
     store = Store(directory / WORK)
     judge = judge_identity(manifest)
     with progress("Judging whole photos", len(chosen)) as advance:
@@ -114,19 +114,20 @@ def evaluate(
         if pointed is not None and one.found is not None and isinstance(row, Method):
             one.found.values.update(pointing.measure(bench, row, photos.photos, pointed))
         measured.append(one)
-    measured = _timed(bench, measured, photos.photos, options, progress)
-    reference = _reference(measured)
+    device = describe_device()
+    measured = _timed(bench, measured, photos.photos, device, options, progress)
+    reference = next(one for one in measured if one.row.name == REFERENCE)
+    assert isinstance(reference.row, Method)
+    assert reference.found is not None  # its failure ends the evaluation
     with progress("P-TAME at other contrasts", len(EXPONENTS) * len(photos.photos)) as advance:
-        method = next(row for row in rows if row.name == REFERENCE)
-        assert isinstance(method, Method)
-        contrast = measure_contrast(bench, method, photos.photos, advance=advance)
+        contrast = measure_contrast(bench, reference.row, photos.photos, advance=advance)
     curve = None
     if options.curve.photos:
         total = 2 * options.curve.masks * min(options.curve.photos, len(photos.photos))
         with progress("RISE's curve (passes)", total) as advance:
             curve = measure_curve(
-                bench, photos.photos, replace(options.curve, seed=options.seed), reference.values,
-                judge, advance=advance,
+                bench, photos.photos, replace(options.curve, seed=options.seed),
+                reference.found.values, judge, advance=advance,
             )  # fmt: skip
     entries = []
     if options.gallery:
@@ -139,7 +140,7 @@ def evaluate(
     evaluation = Evaluation(
         provenance=Provenance.here(seed=options.seed),
         packages=rival_packages(),
-        device=describe_device(),
+        device=device,
         subject=about,
         judge=f"{about.classifier}, {manifest.precision}, on {subject.judge.runtime.description}",
         judge_sha256=judge,
@@ -214,20 +215,14 @@ def _timed(
     bench: Bench,
     measured: Sequence[Measured],
     photos: Sequence[Photo],
+    device: Device,
     options: EvaluationOptions,
     progress: Progress,
 ) -> list[Measured]:
     """Time the methods that ran, when all maps are there, so that they can take turns."""
     methods = [m.row for m in measured if m.found is not None and isinstance(m.row, Method)]
-    device = describe_device()
     with progress("Timing the maps", len(methods)) as advance:
         times = time_maps(
             bench, methods, photos, device.model_dump_json(), again=options.retime, advance=advance
         )
     return [replace(m, time=times.get(m.row.name)) for m in measured]
-
-
-def _reference(measured: Sequence[Measured]) -> Collected:
-    found = next(m.found for m in measured if m.row.name == REFERENCE)
-    assert found is not None  # its failure ends the evaluation
-    return found

@@ -41,20 +41,33 @@ def time_maps(
         Milliseconds a map, by method name.
     """
     found: dict[str, MapTime] = {}
-    missing: list[Method] = []
+    missing: dict[str, str] = {}
     for method in methods:
-        kept = (
-            None if again else bench.store.numbers("time", method.name, _key(bench, method, device))
-        )
+        key = fingerprint(bench.method_key(method), device, ROUNDS)
+        kept = None if again else bench.store.numbers("time", method.name, key)
         if kept is None:
-            missing.append(method)
+            missing[method.name] = key
         else:
             found[method.name] = MapTime.model_validate(kept)
             advance(1)
-    cheap = [method for method in missing if not bench.is_costly(method)]
+    if missing:
+        untimed = [method for method in methods if method.name in missing]
+        for name, one in _timed(bench, untimed, photos, advance).items():
+            bench.store.keep_numbers("time", name, missing[name], one.model_dump())
+            found[name] = one
+    return found
+
+
+def _timed(
+    bench: Bench,
+    methods: Sequence[Method],
+    photos: Sequence[Photo],
+    advance: Callable[[int], None],
+) -> dict[str, MapTime]:
+    cheap = [method for method in methods if not bench.is_costly(method)]
     images = bench.images(photos[:CHUNK])
     asked = np.array([photo.class_index for photo in photos[:CHUNK]], np.int64)
-    seconds: dict[str, list[float]] = {method.name: [] for method in missing}
+    seconds: dict[str, list[float]] = {method.name: [] for method in methods}
     for turn in range(ROUNDS + 1 if cheap else 0):
         for method in cheap:
             start = time.perf_counter()
@@ -62,22 +75,17 @@ def time_maps(
             if turn:
                 seconds[method.name].append((time.perf_counter() - start) / len(images))
     advance(len(cheap))
-    for method in missing:
+    for method in methods:
         if method not in cheap:
             start = time.perf_counter()
             method.explain(images[:1], asked[:1])
             seconds[method.name].append(time.perf_counter() - start)
             advance(1)
-    for method in missing:
+    found = {}
+    for method in methods:
         low, middle, high = (1e3 * s for s in np.percentile(seconds[method.name], (25, 50, 75)))
-        one = MapTime(
+        found[method.name] = MapTime(
             median_ms=float(middle), p25_ms=float(low), p75_ms=float(high),
             batch=len(images) if method in cheap else 1, runs=len(seconds[method.name]),
         )  # fmt: skip
-        bench.store.keep_numbers("time", method.name, _key(bench, method, device), one.model_dump())
-        found[method.name] = one
     return found
-
-
-def _key(bench: Bench, method: Method, device: str) -> str:
-    return fingerprint(bench.method_key(method), device, ROUNDS)

@@ -111,9 +111,6 @@ class Deletion(_Curve):
             name="deletion",
             label="Deletion",
             better="lower",
-            contrast_moves=False,
-            low=0.0,
-            high=100.0,
             source=_SOURCE,
         ),
     )
@@ -154,9 +151,6 @@ class Insertion(_Curve):
             name="insertion",
             label="Insertion",
             better="higher",
-            contrast_moves=False,
-            low=0.0,
-            high=100.0,
             source=_SOURCE,
         ),
     )

@@ -42,8 +42,6 @@ class DropIncrease:
                 label=f"{short.upper()} {percent} % ({self.form})",
                 better=better,
                 contrast_moves=moves,
-                low=0.0,
-                high=100.0,
                 source=_SOURCE,
             )
             for percent in PERCENTAGES

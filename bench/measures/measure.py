@@ -12,13 +12,14 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ptame_deploy.records import Record
+
 Image = NDArray[np.float32]  # (3, H, W), RGB in [0, 1]
 Map = NDArray[np.float32]  # (H, W) in [0, 1], of the image's size
 Direction = Literal["higher", "lower"]
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(Record):
     """One number that a measure gives for each photo.
 
     Attributes:
@@ -35,9 +36,9 @@ class Column:
     name: str
     label: str
     better: Direction
-    contrast_moves: bool
-    low: float
-    high: float
+    contrast_moves: bool = False
+    low: float = 0.0
+    high: float = 100.0
     source: str
 
 

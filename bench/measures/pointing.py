@@ -24,9 +24,6 @@ COLUMNS = (
         name="pointing",
         label="Pointing game",
         better="higher",
-        contrast_moves=False,
-        low=0.0,
-        high=100.0,
         source="Zhang et al., Excitation Backprop, IJCV 2018",
     ),
     Column(
@@ -34,8 +31,6 @@ COLUMNS = (
         label="Energy pointing",
         better="higher",
         contrast_moves=True,
-        low=0.0,
-        high=100.0,
         source="Wang et al., Score-CAM, CVPR Workshops 2020, section 4.3",
     ),
 )

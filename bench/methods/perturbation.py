@@ -65,12 +65,14 @@ def perturbation_methods(
         seed: of masks and samples.
         settings: how many passes they take.
     """
+    own_rise = rise(judge, settings, seed)
+    told = own_rise.settings
     side = 2 * settings.windows - 1
     kinds: dict[str, tuple[Callable[[], Explain], Cost, dict[str, float | int | str]]] = {
         RISE: (
-            lambda: _rise(judge, settings, seed),
-            Cost(forward=settings.rise_masks),
-            {"masks": settings.rise_masks, "cells": 7, "keep": 0.5, "seed": seed},
+            lambda: _rise(judge, own_rise),
+            Cost(forward=own_rise.passes_per_image),
+            {"masks": told.masks, "cells": told.cells, "keep": told.keep, "seed": told.seed},
         ),
         "occlusion": (
             lambda: _occlusion(judge, settings),
@@ -89,7 +91,7 @@ def perturbation_methods(
         ),
     }
     rows: list[Row] = []
-    for name, (make, cost, told) in kinds.items():
+    for name, (make, cost, own) in kinds.items():
         try:
             explain = make()
         except MissingRequirementError as error:
@@ -98,7 +100,7 @@ def perturbation_methods(
         rows.append(
             Method(
                 name=name, label=NAMES[name], family="perturbation", explain=explain, cost=cost,
-                runtime=judge.runtime.description, precision=precision, settings=told,
+                runtime=judge.runtime.description, precision=precision, settings=own,
                 identity=identity,
             )
         )  # fmt: skip
@@ -114,8 +116,7 @@ def _segments_told(settings: PerturbationSettings, seed: int) -> dict[str, float
     }
 
 
-def _rise(judge: Judge, settings: PerturbationSettings, seed: int) -> Explain:
-    method = rise(judge, settings, seed)
+def _rise(judge: Judge, method: Rise) -> Explain:
     return lambda images, index: method(as_uint8(images) if judge.takes_uint8 else images, index)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.runtime import Runtime
+from ptame_deploy.drift import softmax
 from ptame_deploy.errors import InvalidInputError
 
 
@@ -198,8 +199,7 @@ def _probability(logits: NDArray[Any], index: int) -> NDArray[np.float32]:
             f"Class {index} does not exist: the classifier has classes 0 to {logits.shape[1] - 1}."
         )
         raise InvalidInputError(message)
-    scores = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return scores[:, index] / scores.sum(axis=1)  # type: ignore[no-any-return]
+    return softmax(logits)[:, index]
 
 
 def _check_counts(counts: Sequence[int], masks: int) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bench.methods.registry import Source, Subject
     from bench.runtimes import RuntimeChoice
     from engines.runtime import Runtime
-    from ptame_deploy.artifacts import GraphManifest
+    from ptame_deploy.artifacts import ExplainerRecord, GraphManifest
     from ptame_deploy.auxiliaries import Auxiliary
     from ptame_deploy.backbones import Backbone
     from ptame_deploy.explainer import ExplainerNet
@@ -133,8 +133,6 @@ def _source_of(
     choice: "RuntimeChoice",
 ) -> "Source":
     """Load the source of a graph's networks, and see that they are the same ones."""
-    from bench.methods.registry import Source
-    from bench.methods.source import ClassifierSource
     from ptame_deploy.errors import ArtifactError
     from ptame_deploy.explainer import start_explainer
     from ptame_deploy.explainer_store import load_explainer
@@ -169,9 +167,25 @@ def _source_of(
             "graph was exported with, or export it again."
         )
         raise ArtifactError(message)
+    return _source(backbone, auxiliary, explainer, record, workspace, choice, networks.seed)
+
+
+def _source(
+    backbone: "Backbone",
+    auxiliary: "Auxiliary",
+    explainer: "ExplainerNet | None",
+    record: "ExplainerRecord",
+    workspace: Path,
+    choice: "RuntimeChoice",
+    seed: int,
+) -> "Source":
+    """Put the networks together; only a trained explainer has a start besides itself."""
+    from bench.methods.registry import Source
+    from bench.methods.source import ClassifierSource
+
     start = None
     if record.state != "initialised":
-        start = _start_maker(backbone, auxiliary, workspace, networks.seed)
+        start = _start_maker(backbone, auxiliary, workspace, seed)
     device = "cpu" if choice.on_cpu else "cuda"
     return Source(ClassifierSource(backbone, device), auxiliary, explainer, start)  # type: ignore[arg-type]
 
@@ -179,9 +193,6 @@ def _source_of(
 def _export(
     name: str, networks: Networks, workspace: Path, choice: "RuntimeChoice"
 ) -> "tuple[list[BenchGraphs], Source]":
-    from bench.methods.registry import Source
-    from bench.methods.source import ClassifierSource
-
     backbone = options.load_classifier(
         name,
         weights=networks.weights,
@@ -198,12 +209,10 @@ def _export(
         seed=networks.seed,
     )
     graphs = _exported(parts, workspace, networks.seed)
-    start = None
-    if parts.record.state != "initialised":
-        start = _start_maker(backbone, parts.auxiliary, workspace, networks.seed)
-    device = "cpu" if choice.on_cpu else "cuda"
-    source = ClassifierSource(backbone, device)  # type: ignore[arg-type]
-    return [graphs], Source(source, parts.auxiliary, parts.explainer, start)
+    source = _source(
+        backbone, parts.auxiliary, parts.explainer, parts.record, workspace, choice, networks.seed
+    )
+    return [graphs], source
 
 
 def _start_maker(backbone: "Backbone", auxiliary: "Auxiliary", workspace: Path, seed: int) -> Any:

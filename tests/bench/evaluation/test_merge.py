@@ -21,9 +21,15 @@ pytestmark = pytest.mark.unit
 
 NAN = float("nan")
 COUNT = 24
-HIGHER = Column("up", "Up", "higher", contrast_moves=False, low=0, high=1, source="")
-LOWER = Column("down", "Down", "lower", contrast_moves=False, low=0, high=1, source="")
-MOVES = Column("moves", "Moves", "higher", contrast_moves=True, low=0, high=1, source="")
+HIGHER = Column(
+    name="up", label="Up", better="higher", contrast_moves=False, low=0, high=1, source=""
+)
+LOWER = Column(
+    name="down", label="Down", better="lower", contrast_moves=False, low=0, high=1, source=""
+)
+MOVES = Column(
+    name="moves", label="Moves", better="higher", contrast_moves=True, low=0, high=1, source=""
+)
 COLUMNS = [HIGHER, LOWER, MOVES]
 FAMILIES = {"p-tame": "p-tame", "p-tame-int8": "p-tame", "gaussian": "floor"}
 MANIFEST = SimpleNamespace(classifier=SimpleNamespace(class_names=None))

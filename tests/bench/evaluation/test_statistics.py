@@ -11,7 +11,9 @@ NAN = float("nan")
 
 
 def column(better="higher", *, moves=False):
-    return Column("c", "C", better, contrast_moves=moves, low=0.0, high=1.0, source="")
+    return Column(
+        name="c", label="C", better=better, contrast_moves=moves, low=0.0, high=1.0, source=""
+    )
 
 
 def test_constants_have_no_width():
