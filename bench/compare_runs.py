@@ -20,7 +20,7 @@ SAME_SUBJECT = (
     "input_size",
     "classes",
     "explained_classes",
-    "auxiliary_input_size",
+    "auxiliary_input_sizes",
 )
 SAME_SETTINGS = ("mode", "threads", "streams", "rise_masks", "seconds", "iterations", "seed")
 _ReportFile = TypeAdapter(SpeedReport | SuiteReport)

@@ -53,7 +53,7 @@ def describe_subject(graphs: BenchGraphs, precision: str) -> Subject:
     return Subject(
         classifier=manifest.classifier.name,
         auxiliary=manifest.explainer.auxiliary,
-        auxiliary_input_size=manifest.explainer.auxiliary_input_size,
+        auxiliary_input_sizes=manifest.explainer.auxiliary_input_sizes,
         input_size=manifest.preprocessing.input_size,
         classes=manifest.classifier.num_classes,
         explained_classes=manifest.top_k or 1,

@@ -147,7 +147,7 @@ class Subject(Record):
 
     classifier: str
     auxiliary: str
-    auxiliary_input_size: int
+    auxiliary_input_sizes: list[int]
     input_size: tuple[int, int]
     classes: int
     explained_classes: int

@@ -7,6 +7,7 @@ or mixed up with another is found before it is used.
 import json
 import platform
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +25,7 @@ SCHEMA_VERSION = 1
 GRAPH_FILE, GRAPH_MANIFEST = "model.onnx", "model.json"
 EXPLAINER_FILE, EXPLAINER_MANIFEST = "explainer.safetensors", "explainer.json"
 
+OWN_AUXILIARY = "self"  # the explained classifier's own features
 State = Literal["initialised", "trained"]
 Start = Literal["activation-map", "fit", "random"]
 # Under so many steps a trained explainer is hardly another than its start (the paper: 40,000).
@@ -33,6 +35,13 @@ _TRACED_PACKAGES = (
     "ptame-deploy", "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime",
     "onnxruntime-gpu", "numpy", "pillow", "lightning",
 )  # fmt: skip
+
+
+def auxiliary_label(name: str, input_sizes: Sequence[int]) -> str:
+    """Describe an auxiliary for readers: ``resnet18 at 224 + 448 pixels``."""
+    if name == OWN_AUXILIARY:
+        return "the classifier's own features"
+    return f"{name} at {' + '.join(map(str, input_sizes))} pixels"
 
 
 class FileRecord(Record):
@@ -98,13 +107,18 @@ class ExplainerRecord(Record):
     """The explainer inside a fused graph."""
 
     auxiliary: str
-    auxiliary_input_size: int
+    auxiliary_input_sizes: list[int]
     auxiliary_weights: WeightsRecord
     state: State
     start: Start
     training_steps: int | None = None
     training_photos: int | None = None
     weights_sha256: str
+
+    @property
+    def auxiliary_label(self) -> str:
+        """The auxiliary and its input sizes, for readers."""
+        return auxiliary_label(self.auxiliary, self.auxiliary_input_sizes)
 
 
 class TensorRecord(Record):
@@ -215,7 +229,12 @@ class GraphManifest(ArtifactManifest):
                 f"{self.explainer.training_photos or 0} photos only, "
                 f"from start '{self.explainer.start}'"
             )
-        if self.classifier.class_names is None and self.explainer.start == "activation-map":
+        assumed = self.explainer.auxiliary != OWN_AUXILIARY
+        if (
+            assumed
+            and self.classifier.class_names is None
+            and self.explainer.start == "activation-map"
+        ):
             cautions.append("classes have no names and were taken to be ImageNet's")
         if self.quantisation is not None and self.quantisation.misses:
             misses = "; ".join(self.quantisation.misses)

@@ -1,76 +1,129 @@
-"""Auxiliary networks: frozen ImageNet classifiers whose feature maps the explainer reads.
+"""Auxiliaries: where the feature maps come from that the explainer reads.
 
-The deepest tap of each is what its own classification head pools, so that the head's weights,
-applied to that tap, are the auxiliary's class activation map (Zhou et al. 2016).
+Most are frozen ImageNet classifiers of their own. The deepest tap of each is what its own
+classification head pools, so that the head's weights, applied to that tap, are the auxiliary's
+class activation map (Zhou et al. 2016). An auxiliary may look at the image in several sizes at
+once: each size gives taps of its own. ``self`` takes the features of the explained classifier
+(`ptame_deploy.own_features`).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ptame_deploy.artifacts import WeightsRecord
+from ptame_deploy.artifacts import OWN_AUXILIARY, WeightsRecord, auxiliary_label
 from ptame_deploy.backbones import imagenet_class_names
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from ptame_deploy.pretrained import build_timm, build_torchvision
 from ptame_deploy.weights import override_weights, record_weights
 
-DEFAULT_INPUT_SIZE = 224
+DEFAULT_INPUT_SIZES = (224,)
 MIN_INPUT_SIZE, MAX_INPUT_SIZE = 32, 2048
+MAX_INPUT_SIZES = 3
 
 
 class Auxiliary(nn.Module):
-    """Frozen feature extractor with its own normalisation and input size.
+    """Frozen source of feature maps.
 
     Attributes:
         name: its name in the registry.
-        input_size: pixels of the square that images are resized to.
+        input_sizes: sides in pixels of the squares that images are resized to.
         channels: channels of the taps, fine to coarse.
-        embedding: (classes, channels[-1]), the head's weights over the deepest tap, or None.
+        tap_sizes: heights and widths of the taps.
+        deepest_taps: positions of the deepest taps, one an input size.
+        embedding: (classes, channels), a classification head's weights over each of those, or None.
         class_names: what the embedding's rows stand for.
         weights: where the weights came from.
     """
 
+    embedding: Tensor | None
+    input_sizes: tuple[int, ...]
+    channels: list[int]
+    tap_sizes: list[tuple[int, int]]
+    deepest_taps: tuple[int, ...]
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        embedding: Tensor | None,
+        class_names: tuple[str, ...] | None,
+        weights: WeightsRecord,
+    ) -> None:
+        """Keep what all auxiliaries have; whoever derives from this sets the taps."""
+        super().__init__()
+        self.name = name
+        self.class_names = class_names
+        self.weights = weights
+        self.register_buffer("embedding", None if embedding is None else embedding.detach().clone())
+
+    @property
+    def map_size(self) -> tuple[int, int]:
+        """Height and width of the finest tap, and so of the maps."""
+        return self.tap_sizes[0]
+
+    @property
+    def label(self) -> str:
+        """Name and input sizes, for readers."""
+        return auxiliary_label(self.name, self.input_sizes)
+
+    def train(self, mode: bool = True) -> "Auxiliary":  # noqa: ARG002, FBT001, FBT002
+        """Stay in eval mode: the statistics of a frozen network never move."""
+        return super().train(mode=False)
+
+    def observe(self, classifier: nn.Module, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Classify an image and extract its feature maps.
+
+        Args:
+            classifier: from images in [0, 1] to logits.
+            image: (B, 3, H, W) RGB in [0, 1], of the classifier's size.
+
+        Returns:
+            Logits (B, classes), and (B, C_l, h_l, w_l) by depth, fine to coarse.
+        """
+        raise NotImplementedError
+
+
+class NetworkAuxiliary(Auxiliary):
+    """A network of its own, with its own normalisation, in one or several input sizes."""
+
     mean: Tensor
     std: Tensor
-    embedding: Tensor | None
 
     def __init__(
         self,
         name: str,
         stages: Sequence[nn.Module],
         *,
-        input_size: int,
+        input_sizes: Sequence[int],
         mean: Sequence[float],
         std: Sequence[float],
         embedding: Tensor | None,
         class_names: tuple[str, ...] | None,
         weights: WeightsRecord,
     ) -> None:
-        """Chain ``stages``; the output of each is a tap."""
-        super().__init__()
-        self.name = name
+        """Chain ``stages``; the output of each is a tap in each input size."""
+        super().__init__(name, embedding=embedding, class_names=class_names, weights=weights)
         self.stages = nn.ModuleList(stages)
-        self.input_size = input_size
-        self.class_names = class_names
-        self.weights = weights
+        self.input_sizes = tuple(input_sizes)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
-        self.register_buffer("embedding", None if embedding is None else embedding.detach().clone())
         self.requires_grad_(requires_grad=False)
         self.eval()
         with torch.no_grad():
-            taps = self(torch.zeros(1, 3, input_size, input_size))
-        self.channels = [tap.shape[1] for tap in taps]
-        self.map_size = (taps[0].shape[2], taps[0].shape[3])
-
-    def train(self, mode: bool = True) -> "Auxiliary":  # noqa: ARG002, FBT001, FBT002
-        """Stay in eval mode: the statistics of a frozen network never move."""
-        return super().train(mode=False)
+            taps = self._taps(torch.zeros(1, 3, input_sizes[0], input_sizes[0]))
+        # Fine to coarse; of equal taps the one of the earlier size comes first.
+        self._order = sorted(range(len(taps)), key=lambda tap: -taps[tap].shape[2])
+        self.channels = [taps[tap].shape[1] for tap in self._order]
+        self.tap_sizes = [(taps[tap].shape[2], taps[tap].shape[3]) for tap in self._order]
+        deepest = range(len(stages) - 1, len(taps), len(stages))
+        self.deepest_taps = tuple(sorted(self._order.index(tap) for tap in deepest))
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Extract feature maps.
@@ -81,14 +134,25 @@ class Auxiliary(nn.Module):
         Returns:
             (B, C_l, h_l, w_l) by depth, fine to coarse.
         """
-        size = (self.input_size, self.input_size)
-        if image.shape[-2:] != size:
-            image = functional.interpolate(image, size=size, mode="bilinear", align_corners=False)
-        x = (image - self.mean) / self.std
+        taps = self._taps(image)
+        return [taps[tap] for tap in self._order]
+
+    def observe(self, classifier: nn.Module, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Classify and extract; see `Auxiliary.observe`."""
+        return classifier(image), self(image)
+
+    def _taps(self, image: Tensor) -> list[Tensor]:
         taps = []
-        for stage in self.stages:
-            x = stage(x)
-            taps.append(x)
+        for side in self.input_sizes:
+            resized = image
+            if image.shape[-2:] != (side, side):
+                resized = functional.interpolate(
+                    image, size=(side, side), mode="bilinear", align_corners=False
+                )
+            x = (resized - self.mean) / self.std
+            for stage in self.stages:
+                x = stage(x)
+                taps.append(x)
         return taps
 
 
@@ -156,35 +220,38 @@ DEFAULT_AUXILIARY = "efficientnet_lite0"
 
 
 def load_auxiliary(
-    name: str, *, weights: str | None = None, input_size: int = DEFAULT_INPUT_SIZE, seed: int = 0
-) -> Auxiliary:
-    """Load an auxiliary, frozen.
+    name: str,
+    *,
+    weights: str | None = None,
+    input_sizes: Sequence[int] = DEFAULT_INPUT_SIZES,
+    seed: int = 0,
+) -> NetworkAuxiliary:
+    """Load an auxiliary network, frozen.
 
     Args:
         name: one of ``AUXILIARIES``.
         weights: a file (safetensors, or a checkpoint of tensors alone), ``random``, or None for
             the ImageNet weights.
-        input_size: side of the square that the auxiliary sees, in pixels.
+        input_sizes: sides of the squares that the auxiliary sees, in pixels, in rising order.
         seed: for random weights.
 
     Raises:
-        InvalidInputError: no such auxiliary, or weights that do not fit.
+        InvalidInputError: no such auxiliary, sizes that are not usable, or weights that do not fit.
         MissingRequirementError: weights that cannot be downloaded.
         ArtifactError: a corrupt file of weights.
     """
     if name not in _NETWORKS:
-        message = f"No auxiliary is called {name!r}. There are: {', '.join(AUXILIARIES)}."
+        known = ", ".join((*AUXILIARIES, OWN_AUXILIARY))
+        message = f"No auxiliary is called {name!r}. There are: {known}."
         raise InvalidInputError(message)
-    if not MIN_INPUT_SIZE <= input_size <= MAX_INPUT_SIZE:
-        limits = f"{MIN_INPUT_SIZE} to {MAX_INPUT_SIZE} pixels"
-        message = f"The auxiliary's input size must be {limits}, got {input_size}."
-        raise InvalidInputError(message)
+    _check_sizes(input_sizes)
     network = _NETWORKS[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         build = build_timm if network.timm else build_torchvision
         module, source = build(network.library_name, pretrained=weights is None)
-        source = override_weights(module, weights, (input_size,) * 2, fresh=True) or source
+        side = input_sizes[0]
+        source = override_weights(module, weights, (side, side), fresh=True) or source
     module.eval()
     stages, embedding = network.split(module)
     if network.timm:
@@ -192,13 +259,24 @@ def load_auxiliary(
         mean, std = config["mean"], config["std"]
     else:
         mean, std = IMAGENET_MEAN, IMAGENET_STD
-    return Auxiliary(
+    return NetworkAuxiliary(
         name,
         stages,
-        input_size=input_size,
+        input_sizes=input_sizes,
         mean=mean,
         std=std,
         embedding=embedding,
         class_names=imagenet_class_names(),
         weights=record_weights(module, source),
     )
+
+
+def _check_sizes(sizes: Sequence[int]) -> None:
+    rising = all(low < high for low, high in pairwise(sizes))
+    usable = all(MIN_INPUT_SIZE <= size <= MAX_INPUT_SIZE for size in sizes)
+    if not (rising and usable and 1 <= len(sizes) <= MAX_INPUT_SIZES):
+        message = (
+            f"The auxiliary takes 1 to {MAX_INPUT_SIZES} input sizes of {MIN_INPUT_SIZE} to "
+            f"{MAX_INPUT_SIZE} pixels in rising order, got {', '.join(map(str, sizes)) or 'none'}."
+        )
+        raise InvalidInputError(message)

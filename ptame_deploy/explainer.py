@@ -31,6 +31,11 @@ class AttentionBranch(nn.Module):
         """Map (B, C, h, w) to (B, C, h, w)."""
         return functional.relu(self.norm(self.conv(features)) + features)
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether BatchNorm takes everything away but the skip: ``A = ReLU(F)``."""
+        return not (self.norm.weight.any() or self.norm.bias.any())
+
     def folded(self) -> nn.Conv2d:
         """Return skip, convolution and BatchNorm (in eval mode) as one 1x1 convolution.
 
@@ -75,29 +80,36 @@ class ExplainerNet(nn.Module):
         )
         self.fusion = nn.Linear(sum(self.channels), num_classes, bias=False)
 
-    def initialise_activation_map(self, embedding: Tensor) -> None:
-        """Start as the auxiliary's class activation map.
+    def initialise_activation_map(
+        self, embedding: Tensor, deepest_taps: Sequence[int] | None = None
+    ) -> None:
+        """Start as the auxiliary's class activation map, summed over its input sizes.
 
-        Branches become identities (BatchNorm gain 0), the deepest tap's fusion rows become the
-        auxiliary's own classification weights, all others 0.
+        Branches become identities (BatchNorm gain 0), the deepest taps' fusion rows become
+        the auxiliary's own classification weights, all others 0.
 
         Args:
-            embedding: (classes, channels of the deepest tap).
+            embedding: (classes, channels of a deepest tap).
+            deepest_taps: positions of the taps that the embedding weighs; None for the deepest one.
 
         Raises:
-            InvalidInputError: the embedding is for another number of classes.
+            InvalidInputError: the embedding is for another number of classes or channels.
         """
-        depth = self.channels[-1]
-        if embedding.shape != (self.num_classes, depth):
-            message = (
-                f"An activation map needs weights of shape {(self.num_classes, depth)}, "
-                f"the auxiliary has {tuple(embedding.shape)}: its classes are not the classifier's."
-            )
-            raise InvalidInputError(message)
+        taps = (len(self.channels) - 1,) if deepest_taps is None else deepest_taps
+        for depth in taps:
+            expected = (self.num_classes, self.channels[depth])
+            if embedding.shape != expected:
+                message = (
+                    f"An activation map needs weights of shape {expected}, the auxiliary has "
+                    f"{tuple(embedding.shape)}: its classes are not the classifier's."
+                )
+                raise InvalidInputError(message)
         self.make_branches_identities()
         with torch.no_grad():
             self.fusion.weight.zero_()
-            self.fusion.weight[:, -depth:] = embedding
+            rows = self.fusion.weight.split(self.channels, dim=1)
+            for depth in taps:
+                rows[depth].copy_(embedding)
 
     def make_branches_identities(self) -> None:
         """Set every branch's BatchNorm gain and bias to 0, so that ``A = ReLU(F)``."""
@@ -115,7 +127,7 @@ class ExplainerNet(nn.Module):
             Raw fusion logits (B, classes, h, w) at the finest depth's size.
         """
         attended = [branch(f) for branch, f in zip(self.branches, features, strict=True)]
-        return all_class_maps(attended, self.fusion.weight)
+        return all_class_maps(attended, self.fusion.weight, like=attended)
 
     def class_maps(self, features: Sequence[Tensor], class_index: Tensor) -> Tensor:
         """Compute the maps of chosen classes only (the exact fast form).
@@ -128,11 +140,15 @@ class ExplainerNet(nn.Module):
             Raw fusion logits (B, K, h, w), equal to those rows of `all_class_maps`.
         """
         attended = [branch(f) for branch, f in zip(self.branches, features, strict=True)]
-        return chosen_class_maps(attended, self.fusion.weight, class_index)
+        return chosen_class_maps(attended, self.fusion.weight, class_index, like=attended)
 
 
 class FoldedExplainer(nn.Module):
-    """An `ExplainerNet` for inference: each branch is one convolution, then ReLU."""
+    """An `ExplainerNet` for inference: each branch is one convolution, then ReLU.
+
+    What changes nothing is left out: a branch that is an identity needs no convolution, and a tap
+    whose fusion weights are all 0 is not read at all.
+    """
 
     fusion: Tensor
 
@@ -145,40 +161,49 @@ class FoldedExplainer(nn.Module):
                 paper does; for comparison only.
         """
         super().__init__()
-        self.branches = nn.ModuleList(branch.folded() for branch in explainer.branches)
-        self.register_buffer("fusion", explainer.fusion.weight.detach().clone())
+        fusion = explainer.fusion.weight.detach()
+        rows = fusion.split(explainer.channels, dim=1)
+        # Without any used tap the map is flat; one is kept, so that there is a map.
+        self.used = [bool(row.any()) for row in rows]
+        self.used[-1] = self.used[-1] or not any(self.used)
+        self.branches = nn.ModuleList(
+            nn.Identity() if branch.is_identity else branch.folded()
+            for branch, used in zip(explainer.branches, self.used, strict=True)
+            if used
+        )
+        kept = [row for row, used in zip(rows, self.used, strict=True) if used]
+        self.register_buffer("fusion", torch.cat(kept, dim=1).clone())
         self.all_classes = all_classes
 
     def forward(self, features: Sequence[Tensor], class_index: Tensor) -> Tensor:
         """Return raw maps (B, K, h, w); see `ExplainerNet.class_maps`."""
-        attended = [functional.relu(b(f)) for b, f in zip(self.branches, features, strict=True)]
+        read = [tap for tap, used in zip(features, self.used, strict=True) if used]
+        attended = [functional.relu(b(f)) for b, f in zip(self.branches, read, strict=True)]
         if not self.all_classes:
-            return chosen_class_maps(attended, self.fusion, class_index)
-        maps = all_class_maps(attended, self.fusion)
+            return chosen_class_maps(attended, self.fusion, class_index, like=features)
+        maps = all_class_maps(attended, self.fusion, like=features)
         index = class_index[:, :, None, None].expand(-1, -1, maps.shape[2], maps.shape[3])
         return maps.gather(1, index)
 
 
-def all_class_maps(attended: Sequence[Tensor], fusion: Tensor) -> Tensor:
+def all_class_maps(attended: Sequence[Tensor], fusion: Tensor, *, like: Sequence[Tensor]) -> Tensor:
     """Bring all depths to the finest's size, concatenate, fuse by class (paper, section III).
 
     Args:
         attended: (B, C_l, h_l, w_l) by depth, fine to coarse.
         fusion: (classes, sum of C_l).
+        like: taps whose sizes the maps go through from coarse to fine; the first has the result's.
 
     Returns:
         (B, classes, h, w).
     """
-    upsampled = []
-    for depth, maps in enumerate(attended):
-        enlarged = maps
-        for finer in reversed(attended[:depth]):  # from size to size: repeated 2x upsampling
-            enlarged = _upsample(enlarged, finer)
-        upsampled.append(enlarged)
+    upsampled = [_climb(maps, like, like[0]) for maps in attended]
     return functional.conv2d(torch.cat(upsampled, dim=1), fusion[:, :, None, None])
 
 
-def chosen_class_maps(attended: Sequence[Tensor], fusion: Tensor, class_index: Tensor) -> Tensor:
+def chosen_class_maps(
+    attended: Sequence[Tensor], fusion: Tensor, class_index: Tensor, *, like: Sequence[Tensor]
+) -> Tensor:
     """Fuse each depth at its own size for the chosen classes, then add up coarse to fine.
 
     Exact, since fusion acts on channels alone and upsampling on positions alone: they commute.
@@ -187,6 +212,7 @@ def chosen_class_maps(attended: Sequence[Tensor], fusion: Tensor, class_index: T
         attended: (B, C_l, h_l, w_l) by depth, fine to coarse.
         fusion: (classes, sum of C_l).
         class_index: (B, K) int64.
+        like: taps whose sizes the maps go through from coarse to fine; the first has the result's.
 
     Returns:
         (B, K, h, w).
@@ -199,8 +225,8 @@ def chosen_class_maps(attended: Sequence[Tensor], fusion: Tensor, class_index: T
     ]
     total: Tensor = fused[-1]
     for finer in reversed(fused[:-1]):
-        total = _upsample(total, finer) + finer
-    return total
+        total = _climb(total, like, finer) + finer
+    return _climb(total, like, like[0])
 
 
 def start_explainer(
@@ -226,7 +252,7 @@ def start_explainer(
     if not shares_classes(auxiliary, num_classes, class_names):
         return explainer, "random"
     assert auxiliary.embedding is not None
-    explainer.initialise_activation_map(auxiliary.embedding)
+    explainer.initialise_activation_map(auxiliary.embedding, auxiliary.deepest_taps)
     return explainer, "activation-map"
 
 
@@ -239,6 +265,17 @@ def shares_classes(
     if class_names is None or auxiliary.class_names is None:
         return True
     return tuple(class_names) == auxiliary.class_names
+
+
+def _climb(maps: Tensor, taps: Sequence[Tensor], top: Tensor) -> Tensor:
+    """Enlarge maps to the size of ``top``, from one tap's size to the next finer one's.
+
+    From size to size, as the paper does: repeated 2x upsampling is smoother than one large step.
+    """
+    for tap in reversed(taps):
+        if maps.shape[-2] < tap.shape[-2] <= top.shape[-2]:
+            maps = _upsample(maps, tap)
+    return maps
 
 
 def _upsample(maps: Tensor, like: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def record_explainer(
     """Describe an explainer for a manifest."""
     return ExplainerRecord(
         auxiliary=auxiliary.name,
-        auxiliary_input_size=auxiliary.input_size,
+        auxiliary_input_sizes=list(auxiliary.input_sizes),
         auxiliary_weights=auxiliary.weights,
         state=state,
         start=start,
@@ -121,7 +121,7 @@ def _check_belongs(
     record = manifest.explainer
     pairs: Sequence[tuple[str, object, object]] = (
         ("auxiliary", record.auxiliary, auxiliary.name),
-        ("auxiliary input size", record.auxiliary_input_size, auxiliary.input_size),
+        ("auxiliary input sizes", record.auxiliary_input_sizes, list(auxiliary.input_sizes)),
         ("auxiliary weights", record.auxiliary_weights.sha256, auxiliary.weights.sha256),
         ("auxiliary channels", manifest.channels, auxiliary.channels),
         ("number of classes", manifest.classifier.num_classes, backbone.num_classes),

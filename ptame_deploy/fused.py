@@ -1,5 +1,6 @@
 """Classifier, auxiliary and explainer as one module: what is exported."""
 
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -40,8 +41,10 @@ class NormalisedClassifier(nn.Module):
         super().__init__()
         self.module = backbone.module
         preprocessing = backbone.preprocessing
-        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1))
+        weights = chain(self.module.parameters(), self.module.buffers())
+        device = next(weights, torch.empty(0)).device
+        for name, values in (("mean", preprocessing.mean), ("std", preprocessing.std)):
+            self.register_buffer(name, torch.tensor(values, device=device).view(1, 3, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
         """Map RGB (B, 3, H, W) in [0, 1] to logits (B, classes)."""
@@ -75,7 +78,7 @@ class FusedModel(nn.Module):
         super().__init__()
         self.classifier = NormalisedClassifier(backbone)
         self.num_classes = backbone.num_classes
-        self.auxiliary = auxiliary
+        self.auxiliary: Auxiliary = auxiliary
         self.explainer = explainer
         self.top_k = top_k
         self.uint8_input = uint8_input
@@ -97,10 +100,10 @@ class FusedModel(nn.Module):
         if self.uint8_input:
             # Cast first: TensorRT moves no bytes that are not yet numbers of its own.
             image = image.to(torch.float32).permute(0, 3, 1, 2) / 255.0
-        logits = self.classifier(image)
+        logits, features = self.auxiliary.observe(self.classifier, image)
         if class_index is None:
             class_index = torch.topk(logits, self.top_k, dim=1).indices
-        saliency = min_max_normalise(self.explainer(self.auxiliary(image), class_index))
+        saliency = min_max_normalise(self.explainer(features, class_index))
         if self.map_size == "input":
             saliency = functional.interpolate(
                 saliency, size=image.shape[-2:], mode="bilinear", align_corners=False

@@ -226,7 +226,7 @@ def _check_batch(module: ExplainerModule, batch_size: int, auxiliary: Auxiliary)
     if batch_size < module.min_batch:
         message = (
             f"With one photo a step, BatchNorm needs features of more than one position, and "
-            f"{auxiliary.name} at {auxiliary.input_size} pixels ends in 1x1. Give more photos and "
+            f"{auxiliary.label} ends in 1x1. Give more photos and "
             "--batch-size 2 or more, or a larger --auxiliary-size."
         )
         raise InvalidInputError(message)

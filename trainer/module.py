@@ -1,5 +1,6 @@
 """One training step: mask what the explainer leaves out, ask the classifier again."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -78,34 +79,33 @@ class ExplainerModule(LightningModule):
         self._freeze()
         return self
 
-    def predicted_classes(self, images: Tensor) -> Tensor:
-        """Ask the classifier for its answer: what is explained, in place of a label.
+    def observe(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Look at the whole images, without gradient.
 
         Args:
             images: (B, 3, H, W) RGB in [0, 1].
 
         Returns:
-            (B,) int64.
+            The classifier's answer, which is explained in place of a label, (B,) int64; and the
+            auxiliary's taps, fine to coarse.
         """
         with torch.no_grad():
-            logits: Tensor = self.classifier(images)
-            return logits.argmax(dim=1)
+            logits, features = self.auxiliary.observe(self.classifier, images)
+            return logits.argmax(dim=1), features
 
-    def masks(self, images: Tensor, target: Tensor) -> Tensor:
+    def masks(self, features: Sequence[Tensor], target: Tensor) -> Tensor:
         """Compute the masks of all the batch's classes for each of its images.
 
         Only these classes' maps are ever computed (the exact fast form).
 
         Args:
-            images: (B, 3, H, W) RGB in [0, 1].
+            features: (B, C_l, h_l, w_l) by depth, fine to coarse.
             target: (B,) int64.
 
         Returns:
             (B, B, h, w) in [0, 1], float32; [i, j] is image i's map of class ``target[j]``.
         """
-        with torch.no_grad():
-            features = self.auxiliary(images)
-        asked = target.expand(len(images), -1)
+        asked = target.expand(len(target), -1)
         # The sigmoid and the loss are never computed in half precision.
         return self.explainer.class_maps(features, asked).float().sigmoid()
 
@@ -116,8 +116,8 @@ class ExplainerModule(LightningModule):
             images: (B, 3, H, W) RGB in [0, 1].
         """
         self._freeze()
-        target = self.predicted_classes(images)
-        masks = self.masks(images, target)
+        target, features = self.observe(images)
+        masks = self.masks(features, target)
         own = masks.diagonal().permute(2, 0, 1).unsqueeze(1)  # (B, 1, h, w), each image's own class
         logits = self.classifier(apply_mask(images, own))
         return loss_terms(logits, target, masks, self.weights)
@@ -175,7 +175,4 @@ class ExplainerModule(LightningModule):
 
 def _min_batch(auxiliary: Auxiliary) -> int:
     """Return 2 where a tap is a single value a channel: one image has no statistics then."""
-    size = auxiliary.input_size
-    with torch.no_grad():
-        taps = auxiliary(torch.zeros(1, 3, size, size, device=auxiliary.mean.device))
-    return 1 if all(tap[0, 0].numel() > 1 for tap in taps) else 2
+    return 1 if all(height * width > 1 for height, width in auxiliary.tap_sizes) else 2

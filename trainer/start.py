@@ -121,7 +121,7 @@ def make_start(
         raise InvalidInputError(message)
     weights, fit = ridge_fit(features, logits)
     # The fit is the embedding that the auxiliary lacks: the start is its activation map.
-    explainer.initialise_activation_map(weights.float())
+    explainer.initialise_activation_map(weights.float(), auxiliary.deepest_taps)
     return Started(explainer.eval(), start, fit, skipped)
 
 
@@ -136,11 +136,12 @@ def collect(
         batches: images in [0, 1].
 
     Returns:
-        The deepest tap's features after ReLU, averaged over positions, (N, D) float64, which is
-        what a map of theirs sums up; the logits (N, classes) float64; and what was skipped.
+        The deepest taps' features after ReLU, averaged over positions and input sizes, (N, D)
+        float64, which is what a map of theirs sums up; the logits (N, classes) float64; and what
+        was skipped.
     """
-    device = auxiliary.mean.device
-    classifier = NormalisedClassifier(backbone).to(device).eval()
+    classifier = NormalisedClassifier(backbone).eval()
+    device = classifier.mean.device
     features, logits, skipped = [], [], []
     with torch.no_grad():
         for batch in batches:
@@ -148,8 +149,10 @@ def collect(
             if not len(batch.images):
                 continue
             images = batch.images.to(device)
-            features.append(auxiliary(images)[-1].relu().mean(dim=(2, 3)).cpu().double())
-            logits.append(classifier(images).cpu().double())
+            answer, taps = auxiliary.observe(classifier, images)
+            deepest = [taps[tap].relu().mean(dim=(2, 3)) for tap in auxiliary.deepest_taps]
+            features.append(torch.stack(deepest).mean(dim=0).cpu().double())
+            logits.append(answer.cpu().double())
     if not features:
         return torch.empty(0, 0), torch.empty(0, 0), skipped
     return torch.cat(features), torch.cat(logits), skipped

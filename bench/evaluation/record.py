@@ -64,7 +64,7 @@ def subject_record(manifest: GraphManifest) -> Subject:
         classifier_sha256=manifest.classifier.weights.sha256,
         classes=manifest.classifier.num_classes,
         input_size=manifest.preprocessing.input_size,
-        auxiliary=f"{explainer.auxiliary} at {explainer.auxiliary_input_size} pixels",
+        auxiliary=explainer.auxiliary_label,
         explainer_state=_state(manifest),
         graph_sha256=manifest.files[GRAPH_FILE].sha256,
         cautions=list(manifest.cautions),

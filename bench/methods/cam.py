@@ -18,8 +18,9 @@ from torch.nn import functional
 from bench.evaluation.results import Cost
 from bench.methods.method import EXTRA, Cascade, Explain, Method, Row, Unavailable
 from bench.methods.source import ClassifierSource
-from bench.methods.target_layer import TargetLayer, find_target_layer
+from bench.methods.target_layer import find_target_layer
 from ptame_deploy.errors import InvalidInputError, MissingRequirementError
+from ptame_deploy.spatial import SpatialLayer
 from ptame_deploy.vision import import_torchvision
 
 if TYPE_CHECKING:
@@ -98,14 +99,14 @@ def _require_grad_cam() -> None:
         raise MissingRequirementError(message) from error
 
 
-def _cascade(kind: str, source: ClassifierSource, layer: TargetLayer) -> Cascade:
+def _cascade(kind: str, source: ClassifierSource, layer: SpatialLayer) -> Cascade:
     def explain_with(module: nn.Module) -> Explain:
         return _by_gradient(kind, source, module, layer)
 
     return Cascade(source.module, explain_with)
 
 
-def _explainer(kind: str, source: ClassifierSource, layer: TargetLayer, judge: "Judge") -> Explain:
+def _explainer(kind: str, source: ClassifierSource, layer: SpatialLayer, judge: "Judge") -> Explain:
     if kind == "ScoreCAM":
         return _score_cam(source, layer, judge)
     if kind == "AblationCAM":
@@ -114,7 +115,7 @@ def _explainer(kind: str, source: ClassifierSource, layer: TargetLayer, judge: "
 
 
 def _by_gradient(
-    kind: str, source: ClassifierSource, module: nn.Module, layer: TargetLayer
+    kind: str, source: ClassifierSource, module: nn.Module, layer: SpatialLayer
 ) -> Explain:
     import pytorch_grad_cam
 
@@ -127,7 +128,7 @@ def _by_gradient(
     return lambda images, index: source.explain(attribute, images, index)
 
 
-def _score_cam(source: ClassifierSource, layer: TargetLayer, judge: "Judge") -> Explain:
+def _score_cam(source: ClassifierSource, layer: SpatialLayer, judge: "Judge") -> Explain:
     from pytorch_grad_cam import ScoreCAM
 
     class StreamedScoreCam(ScoreCAM):  # type: ignore[misc]
@@ -167,7 +168,7 @@ def _score_cam(source: ClassifierSource, layer: TargetLayer, judge: "Judge") -> 
     return lambda images, index: source.explain(attribute, images, index)
 
 
-def _ablation_cam(source: ClassifierSource, layer: TargetLayer) -> Explain:
+def _ablation_cam(source: ClassifierSource, layer: SpatialLayer) -> Explain:
     from pytorch_grad_cam import AblationCAM
     from pytorch_grad_cam.ablation_layer import AblationLayer, AblationLayerVit
 
@@ -234,7 +235,7 @@ def _cam(
     kind: Callable[..., Any],
     module: nn.Module,
     target: nn.Module,
-    layer: TargetLayer,
+    layer: SpatialLayer,
     **arguments: Any,
 ) -> Iterator[Any]:
     """Make one of the package's methods; its hooks go, and its own progress is not printed."""

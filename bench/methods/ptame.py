@@ -216,7 +216,7 @@ def _named(manifest: GraphManifest, *, is_reference: bool) -> tuple[str, str]:
 def _told(manifest: GraphManifest) -> dict[str, float | int | str]:
     explainer = manifest.explainer
     return {
-        "auxiliary": f"{explainer.auxiliary} at {explainer.auxiliary_input_size} pixels",
+        "auxiliary": explainer.auxiliary_label,
         "explainer": explainer.state,
     }
 

@@ -165,7 +165,7 @@ def export_graphs(
     auxiliary: str | None,
     weights: str | None,
     auxiliary_weights: str | None,
-    auxiliary_size: int | None,
+    auxiliary_size: str | None,
     input_size: int | None,
     seed: int,
 ) -> "BenchGraphs":

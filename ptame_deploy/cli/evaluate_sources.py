@@ -28,7 +28,7 @@ class Networks:
     auxiliary: str | None = None
     weights: str | None = None
     auxiliary_weights: str | None = None
-    auxiliary_size: int | None = None
+    auxiliary_size: str | None = None
     class_names: str | None = None
     preprocessing: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
@@ -151,9 +151,7 @@ def _source_of(
         )
         raise ArtifactError(message)
     record = manifest.explainer
-    auxiliary = options.load_auxiliary(
-        record.auxiliary, networks.auxiliary_weights, record.auxiliary_input_size, networks.seed
-    )
+    auxiliary = options.auxiliary_of(record, backbone, networks.auxiliary_weights, networks.seed)
     explainer: ExplainerNet | None = None
     if networks.explainer is not None:
         explainer = load_explainer(networks.explainer, backbone, auxiliary)

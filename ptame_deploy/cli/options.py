@@ -9,6 +9,8 @@ import typer
 from ptame_deploy.cli import console
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ptame_deploy.artifacts import ExplainerRecord
     from ptame_deploy.auxiliaries import Auxiliary
     from ptame_deploy.backbones import Backbone
@@ -32,14 +34,19 @@ AuxiliaryOption = Annotated[
     typer.Option(
         "--auxiliary",
         "-a",
-        help="efficientnet_lite0 (default), resnet18, mobilenet_v3_small, mnasnet0_5.",
+        help="efficientnet_lite0 (default), resnet18, mobilenet_v3_small, mnasnet0_5, or self: the "
+        "classifier's own features.",
     ),
 ]
 AuxiliaryWeightsOption = Annotated[
     str | None, typer.Option(help="Auxiliary weights: a file, or 'random' for latency work only.")
 ]
 AuxiliarySizeOption = Annotated[
-    int | None, typer.Option(help="Side in pixels of the image that the auxiliary sees (224).")
+    str | None,
+    typer.Option(
+        help="Side in pixels of the image that the auxiliary sees (224); several with commas "
+        "(224,448): slower, and better maps."
+    ),
 ]
 ClassNamesOption = Annotated[
     str | None, typer.Option(help="Class names: a file (JSON list, or one a line), or 'imagenet'.")
@@ -130,23 +137,77 @@ def load_classifier(
 
 
 def load_auxiliary(
-    name: str | None, weights: str | None, size: int | None, seed: int
+    backbone: "Backbone",
+    name: str | None,
+    weights: str | None,
+    sizes: "Sequence[int] | None",
+    seed: int,
 ) -> "Auxiliary":
     """Load the auxiliary that was asked for, or the default one.
 
     Raises:
-        InvalidInputError: see `ptame_deploy.auxiliaries.load_auxiliary`.
+        InvalidInputError: see `ptame_deploy.auxiliaries.load_auxiliary`; weights or sizes for the
+            classifier's own features, or a classifier that has none.
         MissingRequirementError: weights that cannot be downloaded.
         ArtifactError: a corrupt file of weights.
     """
     from ptame_deploy import auxiliaries
+    from ptame_deploy.artifacts import OWN_AUXILIARY
+    from ptame_deploy.errors import InvalidInputError
 
+    if name == OWN_AUXILIARY:
+        from ptame_deploy.own_features import OwnFeatures
+
+        if weights is not None or sizes is not None:
+            message = (
+                "--auxiliary self takes the classifier's own features, with its weights and its "
+                "input size: leave --auxiliary-weights and --auxiliary-size away."
+            )
+            raise InvalidInputError(message)
+        return OwnFeatures(backbone)
     return auxiliaries.load_auxiliary(
         name or auxiliaries.DEFAULT_AUXILIARY,
         weights=weights,
-        input_size=size or auxiliaries.DEFAULT_INPUT_SIZE,
+        input_sizes=sizes or auxiliaries.DEFAULT_INPUT_SIZES,
         seed=seed,
     )
+
+
+def auxiliary_sizes(text: str | None) -> tuple[int, ...] | None:
+    """Read ``224,448`` as numbers of pixels.
+
+    Raises:
+        InvalidInputError: it is no list of whole numbers.
+    """
+    from ptame_deploy.errors import InvalidInputError
+
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        message = (
+            f"--auxiliary-size takes whole numbers of pixels with commas between (224,448), got "
+            f"{text!r}."
+        )
+        raise InvalidInputError(message) from error
+
+
+def auxiliary_of(
+    record: "ExplainerRecord", backbone: "Backbone", weights: str | None, seed: int
+) -> "Auxiliary":
+    """Load the auxiliary that an explainer was made with.
+
+    Raises:
+        InvalidInputError: see `load_auxiliary`.
+        MissingRequirementError: weights that cannot be downloaded.
+        ArtifactError: a corrupt file of weights.
+    """
+    from ptame_deploy.artifacts import OWN_AUXILIARY
+
+    own = record.auxiliary == OWN_AUXILIARY
+    sizes = None if own else record.auxiliary_input_sizes
+    return load_auxiliary(backbone, record.auxiliary, weights, sizes, seed)
 
 
 def load_parts(
@@ -155,7 +216,7 @@ def load_parts(
     explainer: Path | None,
     auxiliary: str | None,
     auxiliary_weights: str | None,
-    auxiliary_size: int | None,
+    auxiliary_size: str | None,
     seed: int,
 ) -> Parts:
     """Load the trained explainer, or start one on an auxiliary.
@@ -178,19 +239,15 @@ def load_parts(
         if auxiliary not in (None, manifest.explainer.auxiliary) or auxiliary_size is not None:
             message = (
                 f"The explainer in {explainer} brings its own auxiliary "
-                f"({manifest.explainer.auxiliary} at {manifest.explainer.auxiliary_input_size} "
-                "pixels): leave --auxiliary and --auxiliary-size away."
+                f"({manifest.explainer.auxiliary_label}): leave --auxiliary and --auxiliary-size "
+                "away."
             )
             raise InvalidInputError(message)
-        loaded = load_auxiliary(
-            manifest.explainer.auxiliary,
-            auxiliary_weights,
-            manifest.explainer.auxiliary_input_size,
-            seed,
-        )
+        loaded = auxiliary_of(manifest.explainer, backbone, auxiliary_weights, seed)
         net = load_explainer(explainer, backbone, loaded)
         return Parts(backbone, loaded, net, manifest.explainer)
-    loaded = load_auxiliary(auxiliary, auxiliary_weights, auxiliary_size, seed)
+    sizes = auxiliary_sizes(auxiliary_size)
+    loaded = load_auxiliary(backbone, auxiliary, auxiliary_weights, sizes, seed)
     net, start = start_explainer(loaded, backbone.num_classes, backbone.class_names, seed=seed)
     if start == "random":
         console.warn(

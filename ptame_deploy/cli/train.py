@@ -107,6 +107,7 @@ def train(
         workers=_default_workers() if workers is None else workers,
         seed=seed,
     )
+    sizes = options.auxiliary_sizes(auxiliary_size)
     overrides = options.preprocessing_overrides(input_size, resize, mean, std, interpolation)
     found = find_photos(photos)
     check_writable(output)
@@ -116,7 +117,7 @@ def train(
     classifier = options.load_classifier(
         backbone, weights=weights, preprocessing=overrides, class_names=class_names, seed=seed
     )
-    loaded = options.load_auxiliary(auxiliary, auxiliary_weights, auxiliary_size, seed)
+    loaded = options.load_auxiliary(classifier, auxiliary, auxiliary_weights, sizes, seed)
     _warn_of_weights(classifier, loaded)
     result = _fit(classifier, loaded, found, settings)
     if result.skipped:

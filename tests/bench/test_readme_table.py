@@ -46,9 +46,10 @@ def suite():
         runtime="ONNX Runtime 1 CPU",
         transfers="none",
         subject=Subject(
-            classifier="some/folder/net.py:build", auxiliary="resnet18", auxiliary_input_size=224,
-            input_size=(224, 224), classes=1000, explained_classes=1, precision="fp32",
-            graph_sha256="0" * 64, cautions=["auxiliary weights are RANDOM: maps mean nothing"],
+            classifier="some/folder/net.py:build", auxiliary="resnet18",
+            auxiliary_input_sizes=[224], input_size=(224, 224), classes=1000, explained_classes=1,
+            precision="fp32", graph_sha256="0" * 64,
+            cautions=["auxiliary weights are RANDOM: maps mean nothing"],
         ),
         settings=Settings(
             mode="latency", batches=[1], seconds=1, iterations=9, warmup_seconds=1,

@@ -31,7 +31,7 @@ def explainer_artifact(tmp_path_factory, tiny_file):
 
     preprocessing = {"input_size": (64, 64), "resize": 72}
     backbone = load_backbone(f"{tiny_file}:build", preprocessing=preprocessing)
-    auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_size=64)
+    auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_sizes=(64,))
     explainer, start = start_explainer(auxiliary, 10, None, seed=5)
     record = record_explainer(explainer, auxiliary, state="trained", start=start)
     directory = tmp_path_factory.mktemp("explainer") / "e"
@@ -80,7 +80,7 @@ def test_a_trained_explainer_is_taken(tmp_path, tiny_file, explainer_artifact):
     assert run([*arguments(tiny_file), *options]) == 0
     explainer = manifest(tmp_path / "m")["explainer"]
     assert explainer["state"] == "trained"
-    assert explainer["auxiliary_input_size"] == 64
+    assert explainer["auxiliary_input_sizes"] == [64]
     told = json.loads((explainer_artifact / "explainer.json").read_text())["explainer"]
     assert explainer == told
 

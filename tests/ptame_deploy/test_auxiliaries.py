@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from ptame_deploy.auxiliaries import AUXILIARIES, load_auxiliary
+from ptame_deploy.auxiliaries import AUXILIARIES, NetworkAuxiliary, load_auxiliary
 from ptame_deploy.errors import InvalidInputError, MissingRequirementError
+from ptame_deploy.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from ptame_deploy.pretrained import PACKAGED
 
 pytestmark = pytest.mark.unit
@@ -55,15 +56,38 @@ def test_deepest_tap_is_what_the_head_pools(name):
 
 
 def test_images_of_any_size_are_resized_inside():
-    auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_size=96)
+    auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_sizes=(96,))
     small, large = auxiliary(torch.rand(1, 3, 40, 64)), auxiliary(torch.rand(1, 3, 300, 200))
     assert [t.shape for t in small] == [t.shape for t in large]
     assert small[0].shape[-2:] == auxiliary.map_size == (24, 24)
 
 
+def test_each_input_size_gives_taps_of_its_own():
+    name = "mobilenet_v3_small"
+    small = load_auxiliary(name, weights="random", input_sizes=(64,))
+    large, both = (
+        NetworkAuxiliary(
+            name, small.stages, input_sizes=sizes, mean=IMAGENET_MEAN, std=IMAGENET_STD,
+            embedding=None, class_names=None, weights=small.weights,
+        )
+        for sizes in ((128,), (64, 128))
+    )  # fmt: skip
+    image = torch.rand(2, 3, 96, 96)
+    taps = both(image)
+    assert [tap.shape[-1] for tap in taps] == [32, 16, 16, 8, 8, 4, 4, 2]
+    assert both.tap_sizes == [tuple(tap.shape[-2:]) for tap in taps]
+    assert both.channels == [tap.shape[1] for tap in taps] == [16, 16, 24, 24, 48, 48, 1024, 1024]
+    assert both.deepest_taps == (6, 7)
+    assert both.map_size == large.map_size == (32, 32)
+    # The earlier size comes first among taps of one size; each is what it is alone.
+    for position, source, tap in ((1, small, 0), (2, large, 1), (6, large, 3), (7, small, 3)):
+        torch.testing.assert_close(taps[position], source(image)[tap])
+    assert both.label == "mobilenet_v3_small at 64 + 128 pixels"
+
+
 def test_random_weights_follow_the_seed():
     first, again, other = (
-        load_auxiliary("mobilenet_v3_small", weights="random", input_size=64, seed=seed)
+        load_auxiliary("mobilenet_v3_small", weights="random", input_sizes=(64,), seed=seed)
         for seed in (1, 1, 2)
     )
     assert first.weights.sha256 == again.weights.sha256 != other.weights.sha256
@@ -71,7 +95,7 @@ def test_random_weights_follow_the_seed():
 
 def test_random_auxiliary_depends_on_the_image():
     for name in AUXILIARIES:
-        auxiliary = load_auxiliary(name, weights="random", input_size=64)
+        auxiliary = load_auxiliary(name, weights="random", input_sizes=(64,))
         deepest = auxiliary(torch.rand(2, 3, 64, 64))[-1]
         assert (deepest[0] - deepest[1]).abs().max() > 1e-3, name
 
@@ -79,14 +103,19 @@ def test_random_auxiliary_depends_on_the_image():
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
-        ("resnet19", 224, "There are: resnet18"),
-        ("resnet18", 8, "32 to 2048"),
-        ("resnet18", 9999, "32 to"),
+        ("resnet19", (224,), "There are: resnet18, .*, self"),
+        ("resnet18", (8,), "32 to 2048"),
+        ("resnet18", (9999,), "32 to"),
+        ("resnet18", (64, 9999), "32 to .* got 64, 9999"),
+        ("resnet18", (128, 64), "in rising order, got 128, 64"),
+        ("resnet18", (64, 64), "in rising order"),
+        ("resnet18", (32, 64, 96, 128), "takes 1 to 3"),
+        ("resnet18", (), "got none"),
     ],
 )
 def test_bad_choices_are_refused(name, size, message):
     with pytest.raises(InvalidInputError, match=message):
-        load_auxiliary(name, weights="random", input_size=size)
+        load_auxiliary(name, weights="random", input_sizes=size)
 
 
 def test_packaged_weights_are_used_and_are_a_classifier(real_photos):

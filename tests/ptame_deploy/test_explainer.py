@@ -85,6 +85,50 @@ def test_folded_explainer_equals_the_unfolded(all_classes):
     torch.testing.assert_close(folded, expected, atol=5e-5, rtol=0)
 
 
+@pytest.mark.parametrize("all_classes", [False, True])
+@pytest.mark.parametrize(
+    ("unused", "branches"), [([0], 2), ([0, 1], 1), ([1], 2), ([2], 2), ([1, 2], 1), ([0, 1, 2], 1)]
+)
+def test_folding_leaves_out_what_changes_nothing(all_classes, unused, branches):
+    """Taps without weight are not read; the map keeps the finest tap's size and its way there."""
+    net, maps = trained_explainer(), features()
+    with torch.no_grad():
+        rows = net.fusion.weight.split(CHANNELS, dim=1)
+        for tap in unused:
+            rows[tap].zero_()
+        net.branches[1].norm.weight.zero_()
+        net.branches[1].norm.bias.zero_()
+    folded = FoldedExplainer(net, all_classes=all_classes)
+    index = torch.tensor([[0, 6], [3, 3], [5, 1]])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            folded(maps, index), net.class_maps(maps, index), atol=5e-5, rtol=0
+        )
+    assert len(folded.branches) == branches
+    identities = [isinstance(branch, torch.nn.Identity) for branch in folded.branches]
+    assert sum(identities) == (1 not in unused)
+
+
+def test_a_start_folds_to_its_deepest_tap_alone():
+    net = ExplainerNet(CHANNELS, CLASSES)
+    net.initialise_activation_map(torch.randn(CLASSES, 10))
+    folded = FoldedExplainer(net.eval())
+    assert folded.used == [False, False, True]
+    assert sum(p.numel() for p in folded.parameters()) == 0
+    assert folded.fusion.shape == (CLASSES, 10)
+
+
+def test_taps_of_one_size_are_added():
+    torch.manual_seed(0)
+    net = ExplainerNet([4, 6, 6, 10, 10], CLASSES).eval()
+    maps = [torch.randn(2, c, s, s) for c, s in ((4, 16), (6, 8), (6, 8), (10, 4), (10, 2))]
+    index = torch.tensor([[2], [4]])
+    with torch.no_grad():
+        everything = net.all_class_maps(maps)
+        chosen = net.class_maps(maps, index)
+    torch.testing.assert_close(chosen[:, 0], everything[[0, 1], [2, 4]], atol=2e-5, rtol=0)
+
+
 def test_branch_is_the_papers_formula():
     torch.manual_seed(0)
     branch = AttentionBranch(3).eval()
@@ -115,8 +159,26 @@ def test_start_is_the_auxiliarys_activation_map():
     torch.testing.assert_close(maps[1:], activation, atol=1e-4, rtol=1e-4)
 
 
+def test_start_sums_the_activation_maps_of_all_sizes():
+    auxiliary = load_auxiliary("resnet18", weights="random", input_sizes=(64, 128))
+    explainer, start = start_explainer(auxiliary, 1000, auxiliary.class_names)
+    assert start == "activation-map"
+    with torch.no_grad():
+        taps = auxiliary(torch.rand(1, 3, 128, 128))
+        maps = explainer.eval().class_maps(taps, torch.tensor([[5]]))
+        small, large = (
+            torch.einsum("chw,c->hw", taps[tap][0], auxiliary.embedding[5])[None, None]
+            for tap in reversed(auxiliary.deepest_taps)
+        )
+        assert (small.shape[-1], large.shape[-1]) == (2, 4)
+        expected = functional.interpolate(small, scale_factor=2, mode="bilinear") + large
+        for _ in range(3):
+            expected = functional.interpolate(expected, scale_factor=2, mode="bilinear")
+    torch.testing.assert_close(maps, expected, atol=1e-4, rtol=1e-4)
+
+
 def test_start_is_random_and_says_so_where_classes_differ():
-    auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_size=64)
+    auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_sizes=(64,))
     first, start = start_explainer(auxiliary, 10, None, seed=3)
     again, _ = start_explainer(auxiliary, 10, None, seed=3)
     other, _ = start_explainer(auxiliary, 10, None, seed=4)
@@ -126,7 +188,7 @@ def test_start_is_random_and_says_so_where_classes_differ():
 
 
 def test_shared_classes_are_judged_by_name_where_names_are_known():
-    auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_size=64)
+    auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_sizes=(64,))
     names = list(auxiliary.class_names)
     assert shares_classes(auxiliary, 1000, None)
     assert shares_classes(auxiliary, 1000, names)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 
 def parts(tiny_file, factory="build"):
     backbone = load_backbone(f"{tiny_file}:{factory}", preprocessing={"input_size": (64, 64)})
-    auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_size=64)
+    auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_sizes=(64,))
     explainer, start = start_explainer(auxiliary, backbone.num_classes, None)
     record = record_explainer(explainer, auxiliary, state="initialised", start=start)
     return backbone, auxiliary, explainer, record
@@ -171,7 +171,7 @@ def test_nan_is_out_of_tolerance(tiny_file):
 
 def test_an_explainer_for_other_features_is_refused(tiny_file, tmp_path):
     backbone, _, explainer, record = parts(tiny_file)
-    other = load_auxiliary("resnet18", weights="random", input_size=64)
+    other = load_auxiliary("resnet18", weights="random", input_sizes=(64,))
     with pytest.raises(errors.InvalidInputError, match="The explainer is for 10 classes"):
         export(backbone, other, explainer, record, tmp_path / "m")
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ptame_deploy.auxiliaries import Auxiliary
+from ptame_deploy.auxiliaries import Auxiliary, NetworkAuxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.explainer import ExplainerNet
 from ptame_deploy.preprocessing import Preprocessing
@@ -82,10 +82,10 @@ def make_auxiliary() -> Callable[[int], Auxiliary]:
         for before, after, stride in ((3, 12, 4), (12, 16, 2), (16, 24, 2)):
             conv = nn.Conv2d(before, after, stride + 1, stride, padding=stride // 2)
             stages.append(nn.Sequential(conv, nn.BatchNorm2d(after), nn.ReLU()))
-        return Auxiliary(
+        return NetworkAuxiliary(
             "tiny",
             stages,
-            input_size=input_size,
+            input_sizes=(input_size,),
             mean=(0.5, 0.5, 0.5),
             std=(0.2, 0.2, 0.2),
             embedding=None,

@@ -36,8 +36,8 @@ def train_on(module: ExplainerModule, images: torch.Tensor, steps: int) -> list[
 def test_masks_are_those_of_the_batchs_classes_in_the_reference_form(make_module, squares):
     module = make_module().eval()
     images = squares(5)
-    target = module.predicted_classes(images)
-    masks = module.masks(images, target)
+    target, taps = module.observe(images)
+    masks = module.masks(taps, target)
     reference = module.explainer.all_class_maps(module.auxiliary(images)).sigmoid()
     assert masks.shape == (5, 5, *module.auxiliary.map_size)
     assert torch.allclose(masks, reference[:, target], atol=1e-5)
@@ -51,7 +51,8 @@ def test_each_image_is_masked_with_its_own_class(make_module, monkeypatch, squar
     monkeypatch.setattr("trainer.module.apply_mask", lambda image, mask: seen.append(mask) or image)
     images = squares(4)
     module.compute_loss(images)
-    masks = module.masks(images, module.predicted_classes(images))
+    target, taps = module.observe(images)
+    masks = module.masks(taps, target)
     assert seen[0].shape == (4, 1, *module.auxiliary.map_size)
     for number in range(4):
         assert torch.allclose(seen[0][number, 0], masks[number, number])
@@ -59,7 +60,7 @@ def test_each_image_is_masked_with_its_own_class(make_module, monkeypatch, squar
 
 def test_the_target_is_the_classifiers_own_answer(make_module, squares):
     module = make_module()
-    assert module.predicted_classes(squares(6)).tolist() == [0, 1, 2, 3, 4, 5]
+    assert module.observe(squares(6))[0].tolist() == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("start", ["random", "activation-map"])
@@ -134,7 +135,8 @@ def mask_size_and_cross_entropy(
     module: ExplainerModule, images: torch.Tensor
 ) -> tuple[float, float]:
     with torch.no_grad():
-        masks = module.masks(images, module.predicted_classes(images))
+        target, taps = module.observe(images)
+        masks = module.masks(taps, target)
         return masks.mean().item(), module.compute_loss(images).cross_entropy.item()
 
 

@@ -47,7 +47,7 @@ def test_train_writes_an_explainer_that_can_be_loaded(
     assert manifest.training["preset"] == "resnet50"
     overrides = {"input_size": (64, 64), "resize": 72}
     classifier = load_backbone(f"{tiny_file}:build", preprocessing=overrides)
-    auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_size=64, seed=3)
+    auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_sizes=(64,), seed=3)
     explainer = load_explainer(out, classifier, auxiliary)
     assert explainer.branches[0].norm.weight.abs().max() > 0
     captured = capsys.readouterr()

@@ -120,7 +120,7 @@ def test_other_precisions_are_rows_of_their_own(tiny_opened, tmp_path):
 def in_pytorch(tiny_source, tiny_opened):
     record = tiny_opened.graphs.manifest.explainer
     auxiliary = load_auxiliary(
-        record.auxiliary, weights="random", input_size=record.auxiliary_input_size, seed=0
+        record.auxiliary, weights="random", input_sizes=record.auxiliary_input_sizes, seed=0
     )
     explainer, _ = start_explainer(auxiliary, 10, None, seed=0)
     manifest = tiny_opened.graphs.manifest

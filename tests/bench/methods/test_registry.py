@@ -44,7 +44,7 @@ def subject(tiny_opened, tmp_path):
 
 @pytest.fixture(scope="module")
 def networks():
-    auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_size=64, seed=0)
+    auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_sizes=(64,), seed=0)
     explainer, _ = start_explainer(auxiliary, 10, None, seed=0)
     return auxiliary, explainer
 
