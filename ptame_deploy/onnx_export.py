@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.explainer import ExplainerNet, FoldedExplainer
-from ptame_deploy.fused import FusedModel, MapSize
+from ptame_deploy.fused import FusedModel, MapSize, NormalisedClassifier
 from ptame_deploy.graph_border import Border
 from ptame_deploy.graph_file import check_graph_file, forget_sources, save_graph
 from ptame_deploy.onnx_session import open_graph
@@ -207,16 +207,64 @@ def export_graph(
         top_k=None if options.takes_classes else options.top_k,
         uint8_input=options.uint8_input,
     )
+    graph = _trace(
+        GraphOutputs(model, takes_classes=options.takes_classes).eval(),
+        arguments,
+        dynamic,
+        [value.name for value in border.inputs],
+        [value.name for value in border.outputs],
+        options.opset,
+    )
+    border.check(graph, options.opset)
+    save_graph(graph, path)
+    return graph
+
+
+def export_classifier(backbone: Backbone, path: Path) -> None:
+    """Write a classifier alone, from ``image`` (B, 3, H, W) in [0, 1] to ``logits``.
+
+    Args:
+        backbone: the classifier.
+        path: the file to write; weights over 2 GB go to ``<path>.data`` beside it.
+
+    Raises:
+        CheckFailedError: the exporter fails.
+    """
+    size = backbone.preprocessing.input_size
+    graph = _trace(
+        NormalisedClassifier(backbone).eval(),
+        [torch.zeros(TRACE_BATCH, 3, *size)],
+        [{0: torch.export.Dim("batch", min=1)}],
+        ["image"],
+        ["logits"],
+        DEFAULT_OPSET,
+    )
+    save_graph(graph, path)
+
+
+def _trace(
+    module: torch.nn.Module,
+    arguments: Sequence[torch.Tensor],
+    dynamic: Sequence[dict[int, Any]],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    opset: int,
+) -> onnx.ModelProto:
+    """Trace a module as ONNX.
+
+    Raises:
+        CheckFailedError: the exporter fails.
+    """
     try:
         with _quiet():
             program = torch.onnx.export(
-                GraphOutputs(model, takes_classes=options.takes_classes).eval(),
+                module,
                 tuple(arguments),
                 dynamo=True,
                 dynamic_shapes=tuple(dynamic),
-                input_names=[value.name for value in border.inputs],
-                output_names=[value.name for value in border.outputs],
-                opset_version=options.opset,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                opset_version=opset,
                 verbose=False,
             )
             assert program is not None
@@ -226,8 +274,6 @@ def export_graph(
         message = f"PyTorch could not export the model as ONNX: {reason}"
         raise CheckFailedError(message) from error
     forget_sources(graph)
-    border.check(graph, options.opset)
-    save_graph(graph, path)
     return graph
 
 

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.evaluation.results import Evaluation, Interval, MeasureRecord, MethodRecord
-from bench.evaluation.statistics import excludes_zero
+from bench.evaluation.results import Evaluation, MeasureRecord, MethodRecord
 from bench.results import Comparison, Contender, SpeedReport, SuiteReport
 from bench.variants import ALL_CLASS, ALONE, FUSED
+from ptame_deploy.bootstrap import Interval, excludes_zero
 
 COST, PRECISION, EVALUATION = "bench-table", "precision-table", "evaluation-table"
 _DATA = {

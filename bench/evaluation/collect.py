@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.evaluation.photos import Photo, load_images
-from bench.evaluation.statistics import Values
 from bench.evaluation.store import Store, StoredMaps, fingerprint
 from bench.measures.judge import Judge
 from bench.measures.measure import Image, Map, Measure, Reading
 from bench.methods.method import Method
+from ptame_deploy.bootstrap import Values
 from ptame_deploy.errors import CheckFailedError
 from ptame_deploy.faithfulness import resize
 from ptame_deploy.preprocessing import Preprocessing

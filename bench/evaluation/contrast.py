@@ -7,12 +7,12 @@ import numpy as np
 from bench.evaluation.collect import Bench, read_maps
 from bench.evaluation.photos import Photo
 from bench.evaluation.results import ContrastRecord
-from bench.evaluation.statistics import Values
 from bench.evaluation.store import fingerprint
 from bench.evaluation.summary import means
 from bench.measures.drop_increase import DropIncrease
 from bench.measures.measure import Measure
 from bench.methods.method import Method
+from ptame_deploy.bootstrap import Values
 
 EXPONENTS = (0.35, 1.0, 3.0)
 

@@ -10,12 +10,12 @@ from PIL import Image
 from bench.evaluation.collect import Bench, as_saliency
 from bench.evaluation.photos import Photo
 from bench.evaluation.results import Choice, GalleryEntry
-from bench.evaluation.statistics import Values
 from bench.evaluation.summary import Measured
 from bench.measures.measure import Column, Map
 from bench.methods.method import Method
 from bench.methods.ptame import REFERENCE
 from ptame_deploy.artifacts import GraphManifest
+from ptame_deploy.bootstrap import Values
 from ptame_deploy.photos import open_photo
 from ptame_deploy.rendering import crop_seen, overlay
 from ptame_deploy.storage import atomic_file

@@ -13,10 +13,11 @@ from pydantic import ValidationError
 
 from bench.evaluation.results import Evaluation, MethodRecord
 from bench.evaluation.run import RESULTS, VALUES
-from bench.evaluation.statistics import Values, difference, verdict
 from bench.evaluation.summary import COMPETING
+from bench.evaluation.verdicts import verdict
 from bench.measures.measure import Column
 from bench.methods.floors import GAUSSIAN
+from ptame_deploy.bootstrap import Values, difference
 from ptame_deploy.errors import ArtifactError, InvalidInputError
 
 ByPhoto = dict[str, dict[int, dict[str, float]]]  # method -> photo's number -> column -> value

@@ -6,11 +6,11 @@ import numpy as np
 
 from bench.evaluation.collect import Bench, as_saliency
 from bench.evaluation.photos import Photo
-from bench.evaluation.statistics import Values
 from bench.measures.boxes import Box, boxes_of, to_input
 from bench.measures.pointing import COLUMNS, InputBox, pointing_energy, pointing_hit
 from bench.methods.method import Method
 from ptame_deploy.artifacts import GraphManifest
+from ptame_deploy.bootstrap import Values
 from ptame_deploy.errors import InvalidInputError
 
 __all__ = ["COLUMNS", "match", "measure"]

@@ -7,19 +7,11 @@ from pydantic import Field
 from bench.measures.measure import Column
 from bench.results import Device
 from ptame_deploy.artifacts import Provenance
+from ptame_deploy.bootstrap import Interval
 from ptame_deploy.records import Record
 
 Family = Literal["p-tame", "cam", "gradient", "perturbation", "floor"]
 Choice = Literal["best", "worst", "random"]
-
-
-class Interval(Record):
-    """A mean over photos with its bootstrap 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-    photos: int
 
 
 class MeasureRecord(Column):

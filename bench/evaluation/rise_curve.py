@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from bench.evaluation.collect import Bench, as_saliency, read_maps
 from bench.evaluation.photos import Photo
-from bench.evaluation.results import Interval, RiseCurve, RisePoint
-from bench.evaluation.statistics import Values, interval
+from bench.evaluation.results import RiseCurve, RisePoint
 from bench.evaluation.store import fingerprint
 from bench.measures.judge import as_uint8
 from bench.measures.measure import Measure
 from bench.measures.similarity import pearson
 from bench.methods.rise import Rise, RiseSettings
+from ptame_deploy.bootstrap import Interval, Values, interval
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from bench.evaluation.record import (
 from bench.evaluation.results import Evaluation, EvaluationSettings, SanityRecord
 from bench.evaluation.rise_curve import measure_curve
 from bench.evaluation.sanity import check_sanity
-from bench.evaluation.statistics import PERCENT, RESAMPLES
 from bench.evaluation.store import Store
 from bench.evaluation.summary import Measured, method_records, verdicts
 from bench.evaluation.timing import time_maps
@@ -37,6 +36,7 @@ from bench.methods.method import Method, Row, Unavailable
 from bench.methods.ptame import REFERENCE
 from bench.results import Device
 from ptame_deploy.artifacts import Provenance
+from ptame_deploy.bootstrap import PERCENT, RESAMPLES
 from ptame_deploy.errors import PtameError
 from ptame_deploy.storage import write_text
 

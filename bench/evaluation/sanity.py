@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from bench.evaluation.collect import Bench, checked
 from bench.evaluation.photos import Photo
-from bench.evaluation.results import CascadeStep, Interval, SanityRecord
-from bench.evaluation.statistics import interval
+from bench.evaluation.results import CascadeStep, SanityRecord
 from bench.evaluation.store import fingerprint
 from bench.measures.similarity import spearman
 from bench.methods.method import Cascade, Explain, Method, photo_seed
+from ptame_deploy.bootstrap import Interval, interval
 
 if TYPE_CHECKING:
     import torch

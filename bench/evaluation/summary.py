@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.evaluation.collect import Collected
-from bench.evaluation.results import Interval, MapTime, MethodRecord, SanityRecord, Verdict
-from bench.evaluation.statistics import Values, difference, interval, verdict
+from bench.evaluation.results import MapTime, MethodRecord, SanityRecord, Verdict
+from bench.evaluation.verdicts import verdict
 from bench.measures.measure import Column
 from bench.methods.floors import GAUSSIAN
 from bench.methods.method import Method, Row, Unavailable
 from bench.methods.ptame import REFERENCE, START
+from ptame_deploy.bootstrap import Interval, Values, difference, interval
 
 # P-TAME's other precisions and runtimes are the same method, and do not compete with it.
 COMPETING = (REFERENCE, START)
@@ -48,7 +49,7 @@ def method_records(measured: Sequence[Measured], columns: Sequence[Column]) -> l
 
 
 def verdicts(measured: Sequence[Measured], columns: Sequence[Column], photos: int) -> list[Verdict]:
-    """Name the winners, where there are some; see `bench.evaluation.statistics.verdict`.
+    """Name the winners, where there are some; see `bench.evaluation.verdicts.verdict`.
 
     P-TAME's other precisions and runtimes are the same method and do not compete with it.
     """

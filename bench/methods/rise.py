@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from engines.runtime import Runtime
 from ptame_deploy.drift import softmax
 from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.random_masks import stream_masks
 
 
 @dataclass(frozen=True)
@@ -43,40 +44,6 @@ class RiseSettings:
                 f"{self.masks} masks, {self.cells} cells, batch {self.batch}, keep {self.keep}."
             )
             raise InvalidInputError(message)
-
-
-def stream_masks(settings: RiseSettings, height: int, width: int) -> Iterator[NDArray[np.float32]]:
-    """Make masks batch by batch.
-
-    A grid of 0s and 1s is stretched bilinearly to one cell more than the image on each axis, and
-    the image's size is cut out at a random place (paper, section 3.2).
-
-    Args:
-        settings: how many, and how.
-        height: pixels.
-        width: pixels.
-
-    Yields:
-        (b, height, width) float32 in [0, 1], b <= ``settings.batch``. The array is overwritten
-        by the next step.
-    """
-    grid_seed, shift_seed = np.random.SeedSequence(settings.seed).spawn(2)
-    # Two generators, so that the masks do not depend on where one batch ends and the next begins.
-    grids, shifts = np.random.default_rng(grid_seed), np.random.default_rng(shift_seed)
-    cell_height, cell_width = -(-height // settings.cells), -(-width // settings.cells)
-    rows = _stretch(settings.cells, (settings.cells + 1) * cell_height)
-    columns = _stretch(settings.cells, (settings.cells + 1) * cell_width)
-    buffer = np.empty((settings.batch, height, width), np.float32)
-    for start in range(0, settings.masks, settings.batch):
-        count = min(settings.batch, settings.masks - start)
-        visible = grids.random((count, settings.cells, settings.cells)) < settings.keep
-        corner = (shifts.random((count, 2)) * (cell_height, cell_width)).astype(np.intp)
-        # Stretching is linear on each axis, so cutting first saves the pixels that nobody sees.
-        vertical = rows[corner[:, :1] + np.arange(height)]  # (b, height, cells)
-        horizontal = columns[corner[:, 1:] + np.arange(width)].swapaxes(1, 2)  # (b, cells, width)
-        masks = buffer[:count]
-        np.matmul(vertical @ visible.astype(np.float32), horizontal, out=masks)
-        yield masks
 
 
 class Rise:
@@ -156,7 +123,12 @@ class Rise:
         masked = np.empty((self.settings.batch, *images.shape[1:]), images.dtype)
         weights = np.empty((len(images), self.settings.batch), np.float32)
         done, waiting = 0, list(counts)
-        for masks in stream_masks(self.settings, height, width):
+        stream = stream_masks(
+            self.settings.masks, height, width,
+            cells=self.settings.cells, keep=self.settings.keep, batch=self.settings.batch,
+            seed=self.settings.seed,
+        )  # fmt: skip
+        for masks in stream:
             visible = masks[..., None] if channels_last else masks[:, None]
             copies = masked[: len(masks)]
             for position, image in enumerate(images):
@@ -183,13 +155,6 @@ def _apply(image: NDArray[Any], visible: NDArray[np.float32], out: NDArray[Any])
         out[:] = np.rint(image * visible)
     else:
         np.multiply(image, visible, out=out)
-
-
-def _stretch(cells: int, size: int) -> NDArray[np.float32]:
-    """Return (size, cells): the bilinear weights that stretch one axis, pixel centres aligned."""
-    positions = np.clip((np.arange(size) + 0.5) * cells / size - 0.5, 0, cells - 1)
-    distance = np.abs(positions[:, None] - np.arange(cells))
-    return np.asarray(np.maximum(0, 1 - distance), np.float32)
 
 
 def _probability(logits: NDArray[Any], index: int) -> NDArray[np.float32]:

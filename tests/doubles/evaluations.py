@@ -10,7 +10,6 @@ from bench.evaluation.results import (
     Evaluation,
     EvaluationSettings,
     GalleryEntry,
-    Interval,
     MapTime,
     MeasureRecord,
     MethodRecord,
@@ -22,6 +21,7 @@ from bench.evaluation.results import (
 )  # fmt: skip
 from bench.results import Device
 from ptame_deploy.artifacts import Provenance
+from ptame_deploy.bootstrap import Interval
 
 HOSTILE = "<script>alert(1)</script> | \"a\" 'b' `c` *d* & \u202eevil\x00\n=1+1 http://x.example/"
 REFERENCE = "p-tame"

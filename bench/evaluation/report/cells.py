@@ -6,7 +6,8 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench.evaluation.results import Family, Interval, MapTime, MeasureRecord
+from bench.evaluation.results import Family, MapTime, MeasureRecord
+from ptame_deploy.bootstrap import Interval
 
 NOTHING = "–"
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

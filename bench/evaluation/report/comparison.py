@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-from bench.evaluation.results import Evaluation, Family, Interval, MeasureRecord, MethodRecord
-from bench.evaluation.statistics import excludes_zero
+from bench.evaluation.results import Evaluation, Family, MeasureRecord, MethodRecord
 from bench.methods.ptame import START
+from ptame_deploy.bootstrap import Interval, excludes_zero
 
 Outcome = Literal["better", "worse", "undecided"]
 

@@ -39,7 +39,8 @@ from bench.evaluation.report.svg import (
     x_axis,
     y_grid,
 )
-from bench.evaluation.results import Evaluation, Interval, MeasureRecord, MethodRecord
+from bench.evaluation.results import Evaluation, MeasureRecord, MethodRecord
+from ptame_deploy.bootstrap import Interval
 
 _CHOSEN = ("insertion", "road", "ad100_matched")
 _FAMILY_HUES = {

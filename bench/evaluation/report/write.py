@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from bench.evaluation.report.page import page
 from bench.evaluation.report.tables import markdown, methods_csv
-from bench.evaluation.results import Evaluation, Interval
+from bench.evaluation.results import Evaluation
+from ptame_deploy.bootstrap import Interval
 from ptame_deploy.storage import write_text
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from bench.methods.rise import Rise, RiseSettings, stream_masks
+from bench.methods.rise import Rise, RiseSettings
 from ptame_deploy.errors import InvalidInputError
 
 pytestmark = pytest.mark.unit
@@ -25,10 +25,6 @@ class Corner:
         self.largest = max(self.largest, len(image))
         evidence = 6 * image[:, :, :16, :16].mean((1, 2, 3)) - 2
         return {"logits": np.stack([np.zeros_like(evidence), evidence], axis=1)}
-
-
-def all_masks(settings, height, width):
-    return np.concatenate([masks.copy() for masks in stream_masks(settings, height, width)])
 
 
 def by_hand(classifier, image, index, settings):
@@ -79,23 +75,6 @@ def test_equals_all_masks_held(images):
     assert maps.dtype == np.float32
     for image, index, found in zip(images, (1, 0), maps, strict=True):
         np.testing.assert_allclose(found, by_hand(Corner(), image, index, settings), atol=1e-5)
-
-
-def test_masks_do_not_depend_on_the_batch_but_on_the_seed():
-    one = all_masks(RiseSettings(masks=21, batch=1), 64, 50)
-    many = all_masks(RiseSettings(masks=21, batch=8), 64, 50)
-    np.testing.assert_array_equal(one, many)
-    assert not np.array_equal(one, all_masks(RiseSettings(masks=21, seed=1), 64, 50))
-
-
-def test_masks_are_what_the_paper_says():
-    masks = all_masks(RiseSettings(masks=600, batch=50), 70, 70)
-    assert masks.shape == (600, 70, 70)
-    assert masks.min() >= 0
-    assert masks.max() <= 1
-    assert abs(masks.mean() - 0.5) < 0.02
-    keep = all_masks(RiseSettings(masks=600, batch=50, keep=0.2), 70, 70)
-    assert abs(keep.mean() - 0.2) < 0.02
 
 
 def test_same_seed_same_map_other_seed_another(images):

@@ -1,17 +1,23 @@
-"""Means with bootstrap intervals, and paired differences between methods."""
-
-from collections.abc import Mapping, Sequence
+"""Means over photos with bootstrap intervals, and paired differences."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.evaluation.results import Interval, Verdict
-from bench.measures.measure import Column
+from ptame_deploy.records import Record
 
 RESAMPLES = 10_000
 PERCENT = 95.0
 
 Values = NDArray[np.float64]  # (N,) by photo, NaN where a method was not measured
+
+
+class Interval(Record):
+    """A mean over photos with its bootstrap 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    photos: int
 
 
 def interval(values: Values, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval | None:
@@ -56,33 +62,3 @@ def difference(one: Values, other: Values, *, seed: int = 0) -> Interval | None:
 def excludes_zero(found: Interval) -> bool:
     """Whether an interval lies on one side of 0."""
     return found.low > 0 or found.high < 0
-
-
-def verdict(
-    column: Column, values: Mapping[str, Values], contestants: Sequence[str], *, seed: int = 0
-) -> Verdict | None:
-    """Name the winner of one column, if there is one.
-
-    The method with the best mean wins where its paired difference from every other contestant's
-    excludes 0. The intervals are not corrected for the number of comparisons.
-
-    Args:
-        column: which numbers; one that contrast can move has no winner.
-        values: (N,) by method.
-        contestants: methods that were measured on every photo.
-        seed: of the resamples.
-    """
-    if column.contrast_moves or len(contestants) < 2:
-        return None
-    sign = 1 if column.better == "higher" else -1
-    means = {name: sign * float(values[name].mean()) for name in contestants}
-    best = max(contestants, key=lambda name: means[name])
-    undecided = []
-    for name in contestants:
-        if name != best:
-            found = difference(values[best], values[name], seed=seed)
-            if found is None or not excludes_zero(found):
-                undecided.append(name)
-    return Verdict(
-        column=column.name, winner=None if undecided else best, best=best, undecided=undecided
-    )
