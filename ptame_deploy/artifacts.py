@@ -28,6 +28,7 @@ EXPLAINER_FILE, EXPLAINER_MANIFEST = "explainer.safetensors", "explainer.json"
 OWN_AUXILIARY = "self"  # the explained classifier's own features
 State = Literal["initialised", "trained"]
 Start = Literal["activation-map", "fit", "random"]
+Preset = Literal["few", "paper"]
 # Under so many steps a trained explainer is hardly another than its start (the paper: 40,000).
 FEW_STEPS = 100
 MAX_NAME_LENGTH = 500
@@ -111,7 +112,8 @@ class ExplainerRecord(Record):
     auxiliary_weights: WeightsRecord
     state: State
     start: Start
-    training_steps: int | None = None
+    training_preset: Preset | None = None
+    training_steps: int | None = None  # of the preset 'paper'
     training_photos: int | None = None
     weights_sha256: str
 
@@ -223,7 +225,10 @@ class GraphManifest(ArtifactManifest):
                 "random": "RANDOM fusion weights: maps mean nothing",
             }[self.explainer.start]
             cautions.append(f"explainer is initialised, not trained: {kind}")
-        elif (self.explainer.training_steps or 0) < FEW_STEPS:
+        elif (
+            self.explainer.training_preset == "paper"
+            and (self.explainer.training_steps or 0) < FEW_STEPS
+        ):
             cautions.append(
                 f"explainer was trained for {self.explainer.training_steps or 0} steps on "
                 f"{self.explainer.training_photos or 0} photos only, "

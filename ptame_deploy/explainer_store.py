@@ -11,6 +11,7 @@ from ptame_deploy.artifacts import (
     EXPLAINER_MANIFEST,
     ExplainerManifest,
     ExplainerRecord,
+    Preset,
     Provenance,
     Start,
     State,
@@ -32,6 +33,7 @@ def record_explainer(
     *,
     state: State,
     start: Start,
+    training_preset: Preset | None = None,
     training_steps: int | None = None,
     training_photos: int | None = None,
 ) -> ExplainerRecord:
@@ -42,6 +44,7 @@ def record_explainer(
         auxiliary_weights=auxiliary.weights,
         state=state,
         start=start,
+        training_preset=training_preset,
         training_steps=training_steps,
         training_photos=training_photos,
         weights_sha256=state_sha256(explainer),

@@ -69,7 +69,7 @@ def _find_taps(classifier: nn.Module, images: Tensor, name: str) -> list[Spatial
     found: dict[tuple[int, int], SpatialLayer] = {}
     for layer_name, shape in layer_outputs(classifier, images).items():
         layer = spatial_layer(layer_name, modules[layer_name], shape)
-        if layer is not None and layer.size[0] * FINEST <= height:
+        if layer is not None:
             found[layer.size] = layer  # a later layer of the same resolution knows more
     if not found:
         message = (
@@ -77,7 +77,9 @@ def _find_taps(classifier: nn.Module, images: Tensor, name: str) -> list[Spatial
             "features cannot be mapped. Choose an auxiliary network instead of 'self'."
         )
         raise InvalidInputError(message)
-    return [found[size] for size in sorted(found, reverse=True)][-MAX_TAPS:]
+    sizes = sorted(found, reverse=True)
+    coarse = [size for size in sizes if size[0] * FINEST <= height] or sizes[-1:]
+    return [found[size] for size in coarse[-MAX_TAPS:]]
 
 
 def _pooled_head(classifier: nn.Module, images: Tensor, deepest: SpatialLayer) -> Tensor | None:

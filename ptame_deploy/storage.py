@@ -12,6 +12,12 @@ from pathlib import Path
 from ptame_deploy.errors import InvalidInputError, MissingRequirementError
 
 
+def cache_folder(name: str) -> Path:
+    """Return the folder of a cache: ``$XDG_CACHE_HOME/ptame/NAME``, else under ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "ptame" / name
+
+
 def sha256_of_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
     with path.open("rb") as file:

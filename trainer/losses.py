@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.presets import LossWeights
+from trainer.loss_weights import LossWeights
 
 # Keeps the area term's slope finite where a mask is 0: the derivative of x^p is infinite there.
 AREA_OFFSET = 5e-4

@@ -14,9 +14,9 @@ from ptame_deploy.explainer import ExplainerNet
 from ptame_deploy.fused import NormalisedClassifier
 from ptame_deploy.vision import import_torchvision
 from trainer.data import Batch
+from trainer.loss_weights import LossWeights
 from trainer.losses import LossTerms, loss_terms
 from trainer.masking import apply_mask
-from trainer.presets import LossWeights
 
 import_torchvision()  # Lightning may import it too, and must find it whole
 try:

@@ -1,9 +1,11 @@
 """Where training begins: an activation map, a linear fit to the classifier, or chance."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +15,7 @@ from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.explainer import ExplainerNet, shares_classes, start_explainer
 from ptame_deploy.fused import NormalisedClassifier
-from trainer.data import Batch
+from trainer.data import Batch, BatchKeys, PhotoBatches, load_batches
 
 StartChoice = Literal["auto", "activation-map", "fit", "random"]
 # A line through fewer photos says nothing about others.
@@ -78,6 +80,59 @@ def choose_start(choice: StartChoice, backbone: Backbone, auxiliary: Auxiliary) 
         )
         raise InvalidInputError(message)
     return choice
+
+
+def start_on_photos(
+    backbone: Backbone,
+    auxiliary: Auxiliary,
+    photos: Sequence[Path],
+    choice: StartChoice,
+    *,
+    batch_size: int,
+    workers: int,
+    seed: int,
+    say: Callable[[str], None],
+) -> Started:
+    """Make the start that the user chose, reading photos where it needs them.
+
+    Args:
+        backbone: the classifier.
+        auxiliary: gives the features.
+        photos: files; those that cannot be read are skipped and named.
+        choice: of the user.
+        batch_size: photos at once.
+        workers: processes that decode photos.
+        seed: of everything random.
+        say: is told what is happening.
+
+    Raises:
+        InvalidInputError: an impossible choice, or too few photos that can be read.
+    """
+    start = choose_start(choice, backbone, auxiliary)
+    if start == "fit" and choice == "auto" and len(photos) < MIN_FIT_PHOTOS:
+        say("One photo is too few to fit a start to: starting at random.")
+        start = "random"
+    chosen = list(photos)
+    if start == "fit":
+        if len(chosen) > MAX_FIT_PHOTOS:
+            random = np.random.default_rng(seed)
+            picks = random.choice(len(chosen), MAX_FIT_PHOTOS, replace=False)
+            chosen = [chosen[index] for index in sorted(picks)]
+        if choice == "auto":
+            say(f"The classes of {backbone.name} are not those of {auxiliary.name}.")
+        say(f"Fitting {auxiliary.name}'s features to the classifier on {len(chosen)} photos ...")
+        if torch.cuda.is_available():
+            backbone.module.cuda()
+            auxiliary.cuda()
+    batches = load_batches(
+        PhotoBatches(chosen, backbone.preprocessing, augment=False),
+        BatchKeys(len(chosen), batch_size, seed=seed, shuffle=False),
+        workers=workers,
+    )
+    started = make_start(start, backbone, auxiliary, batches, seed=seed)
+    if started.fit is not None:
+        say(f"  predicts {max(started.fit.r2, 0):.0%} of the logits' variance on photos left out")
+    return started
 
 
 def make_start(

@@ -101,10 +101,10 @@ def quantize(
     Out of tolerance is exit 1 and nothing is written, unless --allow-drift.
     """
     from ptame_deploy.photos import find_photos
-    from ptame_deploy.precision.calibration import default_cache
+    from ptame_deploy.precision.calibration import CACHE
     from ptame_deploy.precision.options import QuantizeOptions
     from ptame_deploy.precision.passes import quantize as quantize_artifact
-    from ptame_deploy.storage import check_writable
+    from ptame_deploy.storage import cache_folder, check_writable
 
     options.refuse_plan_folder(output)
     check_writable(output)
@@ -124,7 +124,7 @@ def quantize(
             tolerance=_tolerance(precision, min_agreement, max_map_difference, min_pearson),
             allow_drift=allow_drift,
             threads=threads,
-            cache=default_cache() if cache else None,
+            cache=cache_folder(CACHE) if cache else None,
         ),
         calibration_photos=None if calibration is None else find_photos(calibration),
         say=console.info,

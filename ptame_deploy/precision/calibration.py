@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
@@ -27,6 +26,7 @@ PERCENTILE = 99.999
 # Photos whose activations are held at once; histograms of a chunk are merged with the others'.
 CHUNK = 8
 CACHE_SCHEMA = 1
+CACHE = "calibration"
 
 Ranges = Mapping[str, tuple[float, float]]
 Feed = Callable[[slice], dict[str, NDArray[Any]]]
@@ -47,12 +47,6 @@ def data_sha256(images: NDArray[np.uint8]) -> str:
     digest = hashlib.sha256(f"{images.dtype} {images.shape}\n".encode())
     digest.update(np.ascontiguousarray(images).data)
     return digest.hexdigest()
-
-
-def default_cache() -> Path:
-    """Return the folder of caches: ``$XDG_CACHE_HOME/ptame/calibration``, else under ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "ptame" / "calibration"
 
 
 def read_cache(folder: Path, key: str) -> Ranges | None:

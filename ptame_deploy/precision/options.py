@@ -8,6 +8,7 @@ from typing import Literal
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.precision import calibration
 from ptame_deploy.records import CalibrationMethod, Target, Tolerance
+from ptame_deploy.storage import cache_folder
 
 Lowered = Literal["fp16", "int8"]
 
@@ -49,7 +50,7 @@ class QuantizeOptions:
     tolerance: Tolerance | None = None
     allow_drift: bool = False
     threads: int = 0
-    cache: Path | None = field(default_factory=calibration.default_cache)
+    cache: Path | None = field(default_factory=lambda: cache_folder(calibration.CACHE))
 
     def __post_init__(self) -> None:
         for name, least in (("most_kept", 0), ("calibration_photos", 1), ("report_photos", 1)):

@@ -4,7 +4,13 @@ import os
 import pytest
 
 from ptame_deploy.errors import InvalidInputError, MissingRequirementError
-from ptame_deploy.storage import atomic_file, sha256_of_file, staged_artifact, write_text
+from ptame_deploy.storage import (
+    atomic_file,
+    cache_folder,
+    sha256_of_file,
+    staged_artifact,
+    write_text,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -133,3 +139,11 @@ def test_every_file_of_an_artifact_may_be_read_as_the_umask_says(tmp_path):
         os.umask(before)
     assert (tmp_path / "m" / "weights").stat().st_mode == (tmp_path / "m/m.json").stat().st_mode
     assert (tmp_path / "n" / "n.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_caches_lie_where_the_user_has_them(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder("scores") == tmp_path / "ptame" / "scores"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder("calibration") == tmp_path / ".cache" / "ptame" / "calibration"

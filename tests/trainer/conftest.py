@@ -14,8 +14,8 @@ from ptame_deploy.backbones import Backbone
 from ptame_deploy.explainer import ExplainerNet
 from ptame_deploy.preprocessing import Preprocessing
 from ptame_deploy.weights import record_weights
+from trainer.loss_weights import LOSSES, LossWeights
 from trainer.module import ExplainerModule, OptimiserSettings
-from trainer.presets import PRESETS, LossWeights
 
 COLOURS = ((1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (0, 1, 1), (1, 0, 1))
 SIZE = 64
@@ -72,6 +72,12 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True)
+def _cache_of_its_own(tmp_path, monkeypatch):
+    """No test meets scores that another left, nor leaves some with the user."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="session")
 def make_auxiliary() -> Callable[[int], Auxiliary]:
     """Make an auxiliary with taps at a 4th, 8th and 16th of its input size; no embedding."""
@@ -106,7 +112,7 @@ def make_module(backbone, auxiliary) -> Callable[..., ExplainerModule]:
     """Make a module; without further arguments all its weights are random, BatchNorm gains 1."""
 
     def make(
-        weights: LossWeights = PRESETS["vgg16"].loss,
+        weights: LossWeights = LOSSES["vgg16"].weights,
         explainer: ExplainerNet | None = None,
         learning_rate: float = 1e-2,
         steps: int = 40,

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from ptame_deploy.errors import InvalidInputError
+from trainer.loss_weights import LOSSES, Loss, LossWeights, loss_for
 from trainer.losses import area_term, loss_terms, variation_term
 from trainer.masking import apply_mask
-from trainer.presets import PRESETS, LossWeights, Preset, preset_for
 
 pytestmark = pytest.mark.unit
 
@@ -82,20 +82,20 @@ def test_each_image_gets_its_own_mask():
     assert masked[1].sum() == 3 * 16
 
 
-def test_the_presets_are_the_papers():
+def test_the_loss_weights_are_the_papers():
     assert {
-        "vgg16": Preset("vgg16", LossWeights(0.07278, 0.977712, 1e-4, 0.3, 0.3), 0.13324),
-        "resnet50": Preset("resnet50", LossWeights(0.161429, 0.838571, 0, 0.3, 0.3), 2.4267e-4),
-        "vit_b_16": Preset("vit_b_16", LossWeights(0.131292, 0.838571, 0, 0.5, 0), 1.3309e-4),
-    } == PRESETS
+        "vgg16": Loss("vgg16", LossWeights(0.07278, 0.977712, 1e-4, 0.3, 0.3), 0.13324),
+        "resnet50": Loss("resnet50", LossWeights(0.161429, 0.838571, 0, 0.3, 0.3), 2.4267e-4),
+        "vit_b_16": Loss("vit_b_16", LossWeights(0.131292, 0.838571, 0, 0.5, 0), 1.3309e-4),
+    } == LOSSES
 
 
-def test_a_backbone_with_a_preset_gets_its_own():
-    assert preset_for("vit_b_16").name == "vit_b_16"
-    assert preset_for("my_file.py:build").name == "resnet50"
-    assert preset_for("vit_b_16", "vgg16").name == "vgg16"
+def test_a_backbone_with_weights_of_its_own_gets_its_own():
+    assert loss_for("vit_b_16").name == "vit_b_16"
+    assert loss_for("my_file.py:build").name == "resnet50"
+    assert loss_for("vit_b_16", "vgg16").name == "vgg16"
     with pytest.raises(InvalidInputError, match="vgg16, resnet50, vit_b_16"):
-        preset_for("vit_b_16", "vgg61")
+        loss_for("vit_b_16", "vgg61")
 
 
 @pytest.mark.parametrize(
@@ -110,4 +110,4 @@ def test_weights_that_cannot_be_minimised_are_refused(values):
 
 def test_a_negative_weight_decay_is_refused():
     with pytest.raises(InvalidInputError, match="Weight decay"):
-        Preset("mine", PRESETS["vgg16"].loss, weight_decay=-0.1)
+        Loss("mine", LOSSES["vgg16"].weights, weight_decay=-0.1)

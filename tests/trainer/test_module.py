@@ -7,8 +7,8 @@ from ptame_deploy.errors import CheckFailedError
 from ptame_deploy.explainer import ExplainerNet
 from ptame_deploy.weights import state_sha256
 from trainer.data import Batch
+from trainer.loss_weights import LossWeights
 from trainer.module import ExplainerModule
-from trainer.presets import LossWeights
 
 pytestmark = pytest.mark.unit
 AREA_ALONE = LossWeights(0, 1, 0, area_power=0.3, border_weight=0)

@@ -22,8 +22,9 @@ def train(tiny_file, tmp_path, monkeypatch):
     """Train the 10-class classifier of `tiny_file`; returns the exit code."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments, factory="build", sizes=SIZES):
-        backbone = ("--backbone", f"{tiny_file}:{factory}")
+    def call(*arguments, factory="build", sizes=SIZES, preset="paper"):
+        backbone = ["--backbone", f"{tiny_file}:{factory}"]
+        backbone += [] if preset is None else ["--preset", preset]
         words = [*arguments, *backbone, *AUXILIARY, *sizes, "-o", tmp_path / "out"]
         return run(["train", *map(str, words)])
 
@@ -44,7 +45,8 @@ def test_train_writes_an_explainer_that_can_be_loaded(
     assert manifest.explainer.start == "fit"
     assert manifest.provenance.seed == 3
     assert manifest.training["steps"] == 4
-    assert manifest.training["preset"] == "resnet50"
+    assert manifest.explainer.training_preset == manifest.training["preset"] == "paper"
+    assert manifest.training["loss"] == "resnet50"
     overrides = {"input_size": (64, 64), "resize": 72}
     classifier = load_backbone(f"{tiny_file}:build", preprocessing=overrides)
     auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_sizes=(64,), seed=3)
@@ -60,7 +62,15 @@ def test_train_writes_an_explainer_that_can_be_loaded(
 
 def test_quiet_leaves_only_results_and_warnings(train, photo_folder, tiny_file, tmp_path, capsys):
     words = ["-q", "train", photo_folder, "--backbone", f"{tiny_file}:build", *AUXILIARY, *SIZES]
-    assert run([str(word) for word in (*words, "--max-steps", 1, "-o", tmp_path / "out")]) == 0
+    assert (
+        run(
+            [
+                str(word)
+                for word in (*words, "--preset", "paper", "--max-steps", 1, "-o", tmp_path / "out")
+            ]
+        )
+        == 0
+    )
     captured = capsys.readouterr()
     assert captured.out.count("\n") == 3
     assert all(line.startswith("Warning:") for line in captured.err.splitlines())
@@ -76,10 +86,10 @@ def test_a_shared_set_of_classes_starts_as_the_activation_map(
     assert "--class-names imagenet" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("preset", ["vgg16", "resnet50", "vit_b_16"])
-def test_every_preset_trains(train, photo_folder, tmp_path, preset):
-    assert train(photo_folder, "--preset", preset, "--max-steps", "1", "--start", "random") == 0
-    assert read_explainer_manifest(tmp_path / "out").training["preset"] == preset
+@pytest.mark.parametrize("loss", ["vgg16", "resnet50", "vit_b_16"])
+def test_all_loss_weights_train(train, photo_folder, tmp_path, loss):
+    assert train(photo_folder, "--loss", loss, "--max-steps", "1", "--start", "random") == 0
+    assert read_explainer_manifest(tmp_path / "out").training["loss"] == loss
 
 
 def test_a_file_that_is_no_photo_is_named_and_skipped(train, photo_folder, capsys):
@@ -113,7 +123,8 @@ def test_the_old_artifact_stays_until_the_new_one_is_whole(train, photo_folder, 
         (("--batch-size", "0"), "--batch-size must be at least 1"),
         (("--epochs", "0"), "--epochs must be at least 1"),
         (("--mean", "0.5"), "--mean takes three numbers"),
-        (("--preset", "resnet18"), "resnet18"),
+        (("--loss", "resnet18"), "resnet18"),
+        (("--masks", "8"), "--masks belongs to --preset few"),
         (("--precision", "int8"), "int8"),
         (("--start", "activation-map"), "--start fit"),
         (("no/such/folder",), "no/such/folder does not exist"),
@@ -197,3 +208,88 @@ def test_photos_of_every_kind_are_taken(train, tmp_path):
     grey.convert("P").save(folder / "palette.gif")
     assert train(folder, "--max-steps", "1") == 0
     assert read_explainer_manifest(tmp_path / "out").training["skipped_photos"] == 0
+
+
+@pytest.fixture
+def two_dozen(tmp_path):
+    """Photos of coloured blocks, which even a random classifier tells apart."""
+    folder = tmp_path / "two-dozen"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(24):
+        blocks = generator.integers(0, 255, (8, 9, 3), dtype=np.uint8)
+        Image.fromarray(blocks).resize((90, 80), 0).save(folder / f"{number}.png")
+    return folder
+
+
+def test_few_photos_are_trained_on_in_one_go(train, two_dozen, tmp_path, capsys):
+    (two_dozen / "broken.png").write_text("no photo")
+    assert train(two_dozen, "--masks", "6", "--allow-no-gain", preset=None) == 0
+    manifest = read_explainer_manifest(tmp_path / "out")
+    assert manifest.explainer.state == "trained"
+    assert manifest.explainer.training_preset == manifest.training["preset"] == "few"
+    assert manifest.explainer.training_steps is None
+    assert manifest.explainer.training_photos == 25
+    assert manifest.training["masks"] == {"count": 6, "cells": 7, "keep": 0.5, "seed": 0}
+    assert manifest.training["classifier_passes"] == 24 * 7
+    captured = capsys.readouterr()
+    assert "Agreement with the scores of 24 photos left out: start" in captured.out
+    assert "broken.png" in captured.err
+    assert train(two_dozen, "--masks", "6", "--allow-no-gain", preset=None) == 0
+    again = read_explainer_manifest(tmp_path / "out")
+    assert again.training["classifier_passes"] == 0  # the scores were kept
+    assert again.explainer.weights_sha256 == manifest.explainer.weights_sha256
+    assert train(two_dozen, "--masks", "6", "--allow-no-gain", "--no-cache", preset=None) == 0
+    assert read_explainer_manifest(tmp_path / "out").training["classifier_passes"] == 24 * 7
+
+
+def test_no_gain_is_exit_1_and_writes_nothing_unless_allowed(
+    train, two_dozen, tmp_path, capsys, monkeypatch
+):
+    from trainer.few import Gain
+
+    monkeypatch.setattr(Gain, "is_clear", property(lambda _: False))
+    assert train(two_dozen, "--masks", "6", preset="few") == 1
+    error = capsys.readouterr().err
+    assert "did NOT make the explainer clearly better" in error
+    assert "--allow-no-gain" in error
+    assert not (tmp_path / "out").exists()
+    assert train(two_dozen, "--masks", "6", "--allow-no-gain", preset="few") == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--epochs", "2", "--batch-size", "4"), "--epochs, --batch-size belong to --preset paper"),
+        (("--masks", "3"), "--masks must be at least 4"),
+        (("--start", "random"), "nothing to sharpen"),
+        (("--auxiliary-size", "64;96"), "--auxiliary-size takes whole numbers of pixels"),
+    ],
+)
+def test_what_few_cannot_do_is_exit_2(train, two_dozen, tmp_path, capsys, options, says):
+    sizes = SIZES[2:] if "--auxiliary-size" in options else SIZES
+    assert train(two_dozen, *options, preset="few", sizes=sizes) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_few_needs_no_lightning(train, two_dozen, tmp_path, monkeypatch):
+    for name in list(sys.modules):
+        if name.startswith(("lightning", "trainer.")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
+    assert train(two_dozen, "--masks", "6", "--allow-no-gain", preset="few") == 0
+
+
+def test_own_features_take_no_size_and_no_weights(two_dozen, tiny_file, tmp_path, capsys):
+    words = ["train", two_dozen, "--backbone", f"{tiny_file}:build", "--auxiliary", "self"]
+    sizes = ("--input-size", "64", "--resize", "72", "--masks", "6", "--allow-no-gain")
+    end = ("-o", tmp_path / "own")
+    assert run([str(word) for word in (*words, *sizes, "--auxiliary-size", "64", *end)]) == 2
+    assert "leave --auxiliary-weights and --auxiliary-size away" in capsys.readouterr().err
+    assert run([str(word) for word in (*words, *sizes, *end)]) == 0
+    assert read_explainer_manifest(tmp_path / "own").explainer.auxiliary == "self"
+    end = ("--explainer", tmp_path / "own", "-o", tmp_path / "model")
+    words = ["export", "--backbone", f"{tiny_file}:build", "--input-size", "64", "--resize", "72"]
+    assert run([str(word) for word in (*words, *end)]) == 0

@@ -7,7 +7,6 @@ from ptame_deploy.precision import calibration
 from ptame_deploy.precision.calibration import (
     calibration_key,
     data_sha256,
-    default_cache,
     read_cache,
     write_cache,
 )
@@ -66,8 +65,3 @@ def test_broken_caches_are_not_used(tmp_path, change):
     assert read_cache(tmp_path, "k") is None
     path.write_bytes(b"\xff[[[")
     assert read_cache(tmp_path, "k") is None
-
-
-def test_the_cache_lies_where_caches_lie(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_cache() == tmp_path / "ptame" / "calibration"

@@ -1,42 +1,32 @@
-"""Fitting an explainer on photos: the entry of everything that trains."""
+"""The paper's recipe: an explainer trained step by step with the masking loss."""
 
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
-from ptame_deploy.artifacts import Start
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import InvalidInputError
-from ptame_deploy.explainer import ExplainerNet
 from trainer.data import BatchKeys, PhotoBatches, load_batches
 from trainer.loop import Precision, Recorder, StepReport, run, silenced
+from trainer.loss_weights import Loss
 from trainer.module import ExplainerModule, OptimiserSettings
-from trainer.presets import Preset
-from trainer.start import (
-    MAX_FIT_PHOTOS,
-    MIN_FIT_PHOTOS,
-    StartChoice,
-    Started,
-    choose_start,
-    make_start,
-)
+from trainer.result import Trained
+from trainer.start import StartChoice, start_on_photos
 
 _LISTED = 20  # skipped photos that the record names
 
 
 @dataclass(frozen=True)
-class FitSettings:
+class PaperSettings:
     """How to train.
 
     Attributes:
-        preset: loss and weight decay.
+        loss: weights of its terms, and weight decay.
         start: what training begins with.
         epochs: times that every photo is seen.
         max_steps: stop after so many steps, within an epoch too; None for no limit.
@@ -47,7 +37,7 @@ class FitSettings:
         seed: of everything random.
     """
 
-    preset: Preset
+    loss: Loss
     start: StartChoice = "auto"
     epochs: int = 1
     max_steps: int | None = None
@@ -74,40 +64,15 @@ class FitSettings:
             raise InvalidInputError(message)
 
 
-@dataclass(frozen=True)
-class FitResult:
-    """A trained explainer.
-
-    Attributes:
-        explainer: in eval mode, on the CPU.
-        start: what it began with.
-        record: how it was trained, for its manifest.
-        first: loss terms of the first step.
-        last: loss terms of the last step.
-        skipped: photos that could not be read, each with the reason.
-    """
-
-    explainer: ExplainerNet
-    start: Start
-    record: dict[str, Any]
-    first: dict[str, float]
-    last: dict[str, float]
-    skipped: list[str]
-
-
-def _ignore(_: Any) -> None:
-    pass
-
-
-def fit(
+def train(
     backbone: Backbone,
     auxiliary: Auxiliary,
     photos: Sequence[Path],
-    settings: FitSettings,
+    settings: PaperSettings,
     *,
-    say: Callable[[str], None] = _ignore,
-    on_step: Callable[[StepReport], None] = _ignore,
-) -> FitResult:
+    say: Callable[[str], None] = lambda _: None,
+    on_step: Callable[[StepReport], None] = lambda _: None,
+) -> Trained:
     """Train an explainer. The same seed gives the same weights on the same machine's CPU.
 
     Args:
@@ -127,14 +92,16 @@ def fit(
     try:
         with torch.random.fork_rng(devices=[]), silenced():
             torch.manual_seed(settings.seed)
-            started = _start(backbone, auxiliary, photos, settings, say)
+            started = start_on_photos(
+                backbone, auxiliary, photos, settings.start,
+                batch_size=settings.batch_size, workers=settings.workers, seed=settings.seed,
+                say=say,
+            )  # fmt: skip
             keys = BatchKeys(len(photos), settings.batch_size, seed=settings.seed)
             total = min(len(keys) * settings.epochs, settings.max_steps or 2**62)
-            optimiser = OptimiserSettings(
-                settings.learning_rate, settings.preset.weight_decay, total
-            )
+            optimiser = OptimiserSettings(settings.learning_rate, settings.loss.weight_decay, total)
             module = ExplainerModule(
-                backbone, auxiliary, started.explainer, settings.preset.loss, optimiser
+                backbone, auxiliary, started.explainer, settings.loss.weights, optimiser
             )
             _check_batch(module, min(settings.batch_size, len(photos)), auxiliary)
             recorder = Recorder(total, on_step, dict.fromkeys(started.skipped))
@@ -161,8 +128,9 @@ def fit(
         auxiliary.cpu()
     recorder.check()
     record = {
-        "preset": settings.preset.name,
-        "loss_weights": asdict(settings.preset.loss),
+        "preset": "paper",
+        "loss": settings.loss.name,
+        "loss_weights": asdict(settings.loss.weights),
         **started.record(),
         "optimiser": optimiser.record(),
         "epochs": settings.epochs,
@@ -178,48 +146,12 @@ def fit(
         "first_step": recorder.first,
         "last_step": recorder.last,
     }
-    return FitResult(
+    return Trained(
         explainer=started.explainer.cpu().eval(),
         start=started.start,
         record=record,
-        first=recorder.first,
-        last=recorder.last,
         skipped=list(recorder.skipped),
     )
-
-
-def _start(
-    backbone: Backbone,
-    auxiliary: Auxiliary,
-    photos: Sequence[Path],
-    settings: FitSettings,
-    say: Callable[[str], None],
-) -> Started:
-    start = choose_start(settings.start, backbone, auxiliary)
-    if start == "fit" and settings.start == "auto" and len(photos) < MIN_FIT_PHOTOS:
-        say("One photo is too few to fit a start to: starting at random.")
-        start = "random"
-    chosen = list(photos)
-    if start == "fit":
-        if len(chosen) > MAX_FIT_PHOTOS:
-            random = np.random.default_rng(settings.seed)
-            picks = random.choice(len(chosen), MAX_FIT_PHOTOS, replace=False)
-            chosen = [chosen[index] for index in sorted(picks)]
-        if settings.start == "auto":
-            say(f"The classes of {backbone.name} are not those of {auxiliary.name}.")
-        say(f"Fitting {auxiliary.name}'s features to the classifier on {len(chosen)} photos ...")
-        if torch.cuda.is_available():
-            backbone.module.cuda()
-            auxiliary.cuda()
-    batches = load_batches(
-        PhotoBatches(chosen, backbone.preprocessing, augment=False),
-        BatchKeys(len(chosen), settings.batch_size, seed=settings.seed, shuffle=False),
-        workers=settings.workers,
-    )
-    started = make_start(start, backbone, auxiliary, batches, seed=settings.seed)
-    if started.fit is not None:
-        say(f"  predicts {max(started.fit.r2, 0):.0%} of the logits' variance on photos left out")
-    return started
 
 
 def _check_batch(module: ExplainerModule, batch_size: int, auxiliary: Auxiliary) -> None:

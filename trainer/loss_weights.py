@@ -38,11 +38,11 @@ class LossWeights:
 
 
 @dataclass(frozen=True)
-class Preset:
+class Loss:
     """Everything that the paper tunes for one classifier."""
 
     name: str
-    loss: LossWeights
+    weights: LossWeights
     weight_decay: float
 
     def __post_init__(self) -> None:
@@ -56,29 +56,29 @@ class Preset:
             raise InvalidInputError(message)
 
 
-PRESETS = {
-    preset.name: preset
-    for preset in (
-        Preset("vgg16", LossWeights(0.07278, 0.977712, 1e-4, 0.3, 0.3), weight_decay=0.13324),
-        Preset("resnet50", LossWeights(0.161429, 0.838571, 0.0, 0.3, 0.3), weight_decay=2.4267e-4),
-        Preset("vit_b_16", LossWeights(0.131292, 0.838571, 0.0, 0.5, 0.0), weight_decay=1.3309e-4),
+LOSSES = {
+    loss.name: loss
+    for loss in (
+        Loss("vgg16", LossWeights(0.07278, 0.977712, 1e-4, 0.3, 0.3), weight_decay=0.13324),
+        Loss("resnet50", LossWeights(0.161429, 0.838571, 0.0, 0.3, 0.3), weight_decay=2.4267e-4),
+        Loss("vit_b_16", LossWeights(0.131292, 0.838571, 0.0, 0.5, 0.0), weight_decay=1.3309e-4),
     )
 }
-DEFAULT_PRESET = "resnet50"
+DEFAULT_LOSS = "resnet50"
 
 
-def preset_for(backbone: str, asked: str | None = None) -> Preset:
-    """Choose a preset.
+def loss_for(backbone: str, asked: str | None = None) -> Loss:
+    """Choose loss weights.
 
     Args:
-        backbone: the classifier's name; its own preset is taken where it has one.
+        backbone: the classifier's name; its own are taken where it has some.
         asked: the name that the user gave, or None.
 
     Raises:
-        InvalidInputError: no preset has the name that was asked for.
+        InvalidInputError: no loss weights have the name that was asked for.
     """
-    name = asked or (backbone if backbone in PRESETS else DEFAULT_PRESET)
-    if name not in PRESETS:
-        message = f"No preset is called {name!r}. There are: {', '.join(PRESETS)}."
+    name = asked or (backbone if backbone in LOSSES else DEFAULT_LOSS)
+    if name not in LOSSES:
+        message = f"No loss weights are called {name!r}. There are: {', '.join(LOSSES)}."
         raise InvalidInputError(message)
-    return PRESETS[name]
+    return LOSSES[name]

@@ -1,0 +1,311 @@
+"""The recipe for hundreds to thousands of photos: amortised perturbations from the start above.
+
+Each photo is scored once under a few dozen random masks, and `trainer.amortised` fits what is
+linear in the explainer to the scores. No gradient of the classifier is needed, scores are kept for
+the next training, and the same photos and seed give the same weights.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ptame_deploy.auxiliaries import Auxiliary
+from ptame_deploy.backbones import Backbone
+from ptame_deploy.bootstrap import Interval, difference, interval
+from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.explainer import ExplainerNet
+from ptame_deploy.fused import NormalisedClassifier
+from trainer.amortised import (
+    CrossFit,
+    MaskProjector,
+    Moments,
+    Sample,
+    SharedTerms,
+    agreement,
+    cross_fit,
+    make_sample,
+)
+from trainer.data import BatchKeys, PhotoBatches, load_batches
+from trainer.perturbation import (
+    MaskSettings,
+    PhotoScores,
+    ScoreCache,
+    Teacher,
+    masks_of,
+    photo_sha256,
+    score_photo,
+)
+from trainer.result import Trained
+from trainer.start import StartChoice, start_on_photos
+from trainer.teacher import open_teacher
+
+FOLDS = 5
+# Fewer say too little about photos that are left out, on which the penalty is chosen.
+MIN_PHOTOS = 20
+# Photos whose equations are held, to tell how well photos left out are predicted.
+JUDGED = 500
+_BATCH = 8  # photos whose features are computed at once
+_SAVED_EVERY = 5.0  # seconds of scores that a kill may lose
+
+
+@dataclass(frozen=True)
+class FewSettings:
+    """How to train.
+
+    Attributes:
+        start: what training begins with.
+        masks: how photos are perturbed.
+        workers: processes that decode photos; 0 for the training process itself.
+        seed: of everything random but the masks.
+        cache: folder where scores are kept; None to keep none.
+    """
+
+    start: StartChoice = "auto"
+    masks: MaskSettings = field(default_factory=MaskSettings)
+    workers: int = 0
+    seed: int = 0
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Agreement with the scores of photos left out: the cosine, -1 to 1, with its 95 % interval.
+
+    Attributes:
+        start: of the start.
+        trained: of fits that did not see the photo.
+        difference: trained minus start, paired by photo.
+    """
+
+    start: Interval
+    trained: Interval
+    difference: Interval
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the trained explainer is better beyond what chance explains."""
+        return self.difference.low > 0
+
+
+@dataclass(frozen=True)
+class FewResult(Trained):
+    """A trained explainer, and what training gained."""
+
+    gain: Gain
+
+
+def train(
+    backbone: Backbone,
+    auxiliary: Auxiliary,
+    photos: Sequence[Path],
+    settings: FewSettings,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    advance: Callable[[int], None] = lambda _: None,
+) -> FewResult:
+    """Train an explainer.
+
+    Args:
+        backbone: the classifier that is explained; frozen.
+        auxiliary: gives the features; frozen.
+        photos: files; no labels are used. Those that cannot be read are skipped and named.
+        settings: how to train.
+        say: is told what is happening.
+        advance: is told how many photos were just scored.
+
+    Raises:
+        InvalidInputError: too few photos can be read, or the start is random.
+        CheckFailedError: the classifier's answers cannot be used.
+    """
+    began = time.monotonic()
+    if settings.start == "random":
+        message = (
+            "--preset few sharpens a start that explains something already: --start random has "
+            "nothing to sharpen. Use --start fit, or --preset paper."
+        )
+        raise InvalidInputError(message)
+    if len(photos) < MIN_PHOTOS:
+        _refuse_few(len(photos), [])
+    try:
+        with torch.random.fork_rng(devices=[]), open_teacher(backbone) as teacher:
+            started = start_on_photos(
+                backbone, auxiliary, photos, settings.start,
+                batch_size=_BATCH, workers=settings.workers, seed=settings.seed, say=say,
+            )  # fmt: skip
+            fitting = _Fitting(backbone, auxiliary, started.explainer, teacher, settings)
+            count = settings.masks.count
+            say(f"Scoring {len(photos)} photos under {count} masks each ...")
+            try:
+                for image in _images(photos, backbone, settings.workers, fitting.skipped, advance):
+                    fitting.add(image)
+            finally:  # on Ctrl-C too: the next run goes on from here
+                fitting.finish()
+    finally:
+        backbone.module.cpu()
+        auxiliary.cpu()
+    if fitting.photos < MIN_PHOTOS or sum(fold.photos > 0 for fold in fitting.folds) < FOLDS:
+        _refuse_few(fitting.photos, fitting.skipped)
+    say("Fitting ...")
+    found = cross_fit(fitting.folds, fitting.terms.start)
+    gain = fitting.judge(found)
+    with torch.no_grad():
+        started.explainer.fusion.weight.copy_(
+            torch.from_numpy(fitting.terms.fused(found.coefficients))
+        )
+    record = {
+        "preset": "few",
+        **started.record(),
+        "masks": asdict(settings.masks),
+        "photos": len(photos),
+        "photos_used": fitting.photos,
+        "skipped_photos": len(fitting.skipped),
+        "classifier_passes": fitting.passes,
+        "photos_scored_before": fitting.known,
+        "coefficients": len(found.coefficients),
+        "penalty": found.penalty,
+        "gains": found.coefficients[: len(fitting.terms.gained)].tolist(),
+        "folds": FOLDS,
+        "agreement": {name: value.model_dump() for name, value in vars(gain).items()},
+        "teacher": teacher.identity,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    return FewResult(
+        explainer=started.explainer.cpu().eval(),
+        start=started.start,
+        record=record,
+        skipped=fitting.skipped,
+        gain=gain,
+    )
+
+
+def _refuse_few(readable: int, skipped: Sequence[str]) -> None:
+    reasons = "".join(f"\n  - {reason}" for reason in skipped[:5])
+    message = (
+        f"--preset few needs at least {MIN_PHOTOS} photos on which the classifier's answer depends "
+        f"on what is hidden; there are {readable}. Give more photos, or export the untrained start "
+        f"(ptame export).{reasons}"
+    )
+    raise InvalidInputError(message)
+
+
+def _images(
+    photos: Sequence[Path],
+    backbone: Backbone,
+    workers: int,
+    skipped: list[str],
+    advance: Callable[[int], None],
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield photos (H, W, 3) as the classifier sees them; those that cannot be read are named."""
+    keys = BatchKeys(len(photos), _BATCH, seed=0, shuffle=False)
+    data = PhotoBatches(photos, backbone.preprocessing, augment=False)
+    for batch in load_batches(data, keys, workers=workers):
+        if batch.skipped:
+            skipped += batch.skipped
+            advance(len(batch.skipped))
+        pixels = (batch.images * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        for image in pixels:
+            yield np.ascontiguousarray(image.numpy())
+            advance(1)
+
+
+class _Fitting:
+    """Photo after photo: its scores, its features, and what they add to the sums."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        auxiliary: Auxiliary,
+        explainer: ExplainerNet,
+        teacher: Teacher,
+        settings: FewSettings,
+    ) -> None:
+        self.classifier = NormalisedClassifier(backbone).eval()
+        self.auxiliary = auxiliary.to(self.classifier.mean.device)
+        self.explainer = explainer.to(self.classifier.mean.device).eval()
+        self.teacher = teacher
+        self.settings = settings
+        self.size = backbone.preprocessing.input_size
+        self.terms = SharedTerms(explainer)
+        self.project = MaskProjector(auxiliary.tap_sizes, self.size)
+        self.folds = [Moments(len(self.terms.start)) for _ in range(FOLDS)]
+        self.skipped: list[str] = []
+        self.photos = self.passes = self.known = 0
+        self._cache = (
+            None if settings.cache is None else ScoreCache(settings.cache, teacher, settings.masks)
+        )
+        self._kept = {} if self._cache is None else self._cache.find()
+        self._unsaved: list[tuple[str, PhotoScores]] = []
+        self._saved = time.monotonic()
+        self._seen: set[str] = set()
+        self._judged: list[tuple[int, Sample]] = []
+        self._waiting: list[list[Sample]] = [[] for _ in range(FOLDS)]
+
+    def add(self, image: NDArray[np.uint8]) -> None:
+        """Score a photo (H, W, 3) and add it; one that was there already adds nothing."""
+        photo = photo_sha256(image)
+        if photo in self._seen:
+            return
+        self._seen.add(photo)
+        masks = masks_of(photo, self.settings.masks, self.size)
+        scored = self._score(photo, image, masks)
+        device = self.classifier.mean.device
+        whole = torch.from_numpy(image).to(device).permute(2, 0, 1)[None] / 255
+        with torch.inference_mode():
+            _, features = self.auxiliary.observe(self.classifier, whole)
+            attended = [
+                branch(tap)[0].flatten(1).float().cpu().numpy()
+                for branch, tap in zip(self.explainer.branches, features, strict=True)
+            ]
+        columns = self.terms.columns(attended, self.project(masks), scored.class_index)
+        shown = masks.mean(axis=(1, 2))
+        sample = make_sample(columns, scored.scores, shown, self.terms.start)
+        if sample is None:
+            return
+        # By the photo itself, so that neither order nor other photos move it to another fold.
+        fold = int(photo[:8], 16) % FOLDS
+        if len(self._judged) < JUDGED:
+            self._judged.append((fold, sample))
+        self.photos += 1
+        self._waiting[fold].append(sample)
+        if len(self._waiting[fold]) >= _BATCH:  # one large product is faster than many small ones
+            self.folds[fold].add(self._waiting[fold])
+            self._waiting[fold] = []
+
+    def finish(self) -> None:
+        """Add what waits, and save what is not saved."""
+        for fold, samples in zip(self.folds, self._waiting, strict=True):
+            if samples:
+                fold.add(samples)
+        self._save()
+
+    def judge(self, found: CrossFit) -> Gain:
+        """Compare start and fit on photos that the fit was not made of."""
+        start = np.array([agreement(one, self.terms.start) for _, one in self._judged])
+        trained = np.array([agreement(one, found.left_out[fold]) for fold, one in self._judged])
+        intervals = interval(start), interval(trained), difference(trained, start)
+        assert all(intervals)
+        return Gain(*intervals)  # type: ignore[arg-type]
+
+    def _score(
+        self, photo: str, image: NDArray[np.uint8], masks: NDArray[np.float32]
+    ) -> PhotoScores:
+        known = self._kept.get(photo)
+        if known is not None:
+            self.known += 1
+            return known
+        scored = score_photo(self.teacher, image, masks)
+        self.passes += len(masks) + 1
+        self._unsaved.append((photo, scored))
+        if time.monotonic() - self._saved > _SAVED_EVERY:
+            self._save()
+        return scored
+
+    def _save(self) -> None:
+        if self._cache is not None and self._unsaved:
+            self._cache.keep(self._unsaved)
+        self._unsaved, self._saved = [], time.monotonic()
