@@ -7,6 +7,7 @@ the next training, and the same photos and seed give the same weights.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -50,6 +51,7 @@ MIN_PHOTOS = 20
 # Photos whose equations are held, to tell how well photos left out are predicted.
 JUDGED = 500
 _BATCH = 8  # photos whose features are computed at once
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 _SAVED_EVERY = 5.0  # seconds of scores that a kill may lose
 
 
@@ -106,7 +108,7 @@ def train(
     settings: FewSettings,
     *,
     say: Callable[[str], None] = lambda _: None,
-    advance: Callable[[int], None] = lambda _: None,
+    progress: Progress = lambda _description, _total: nullcontext(lambda _: None),
 ) -> FewResult:
     """Train an explainer.
 
@@ -116,7 +118,8 @@ def train(
         photos: files; no labels are used. Those that cannot be read are skipped and named.
         settings: how to train.
         say: is told what is happening.
-        advance: is told how many photos were just scored.
+        progress: shows how far it is: called with a description and a number of photos, it gives
+            a context whose value is called with the number just done.
 
     Raises:
         InvalidInputError: too few photos can be read, or the start is random.
@@ -139,12 +142,13 @@ def train(
             )  # fmt: skip
             fitting = _Fitting(backbone, auxiliary, started.explainer, teacher, settings)
             count = settings.masks.count
-            say(f"Scoring {len(photos)} photos under {count} masks each ...")
-            try:
-                for image in _images(photos, backbone, settings.workers, fitting.skipped, advance):
-                    fitting.add(image)
-            finally:  # on Ctrl-C too: the next run goes on from here
-                fitting.finish()
+            skipped = fitting.skipped
+            with progress(f"Scoring under {count} masks each", len(photos)) as advance:
+                try:
+                    for image in _images(photos, backbone, settings.workers, skipped, advance):
+                        fitting.add(image)
+                finally:  # on Ctrl-C too: the next run goes on from here
+                    fitting.finish()
     finally:
         backbone.module.cpu()
         auxiliary.cpu()

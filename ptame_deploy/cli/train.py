@@ -208,15 +208,14 @@ def _few(
     )
 
     def fit(classifier: "Backbone", auxiliary: "Auxiliary", photos: list[Path]) -> "Trained":
-        with console.steps("Photos scored", len(photos)) as advance:
-            try:
-                result = few.train(
-                    classifier, auxiliary, photos, settings, say=console.info, advance=advance
-                )
-            except KeyboardInterrupt:
-                if cache:
-                    console.info("Scores are kept: the same command goes on from here.")
-                raise
+        try:
+            result = few.train(
+                classifier, auxiliary, photos, settings, say=console.info, progress=console.steps
+            )
+        except KeyboardInterrupt:
+            if cache:
+                console.info("Scores are kept: the same command goes on from here.")
+            raise
         console.result(describe_gain(result))
         if not result.gain.is_clear and not allow_no_gain:
             message = (
