@@ -176,17 +176,17 @@ def test_drift_is_1_and_keeps_nothing(tiny_artifact, photos, tmp_path, capsys):
 
 def test_blocks_kept_by_hand_stay_in_fp32(tiny_artifact, photos, tmp_path, capsys):
     assert quantize(tiny_artifact, photos, tmp_path / "x", "-p", "int8", "--keep", "no") == 2
-    assert "explainer.branches" in capsys.readouterr().err
-    options = ("-p", "int8", "--keep", "explainer.branches", *LENIENT)
+    assert "auxiliary.stages.3.4" in capsys.readouterr().err
+    options = ("-p", "int8", "--keep", "auxiliary.stages.3.4", *LENIENT)
     assert quantize(tiny_artifact, photos, tmp_path / "m", *options) == 0
     record = manifest_of(tmp_path / "m").quantisation
-    assert record.kept_blocks == ["explainer.branches"]
+    assert record.kept_blocks == ["auxiliary.stages.3.4"]
     # And the first layer of each network, the depthwise one behind the explainer's, and the last.
-    assert record.kept_nodes == 4 + 4
+    assert record.kept_nodes == 4 + 1
     graph = onnx.load(tmp_path / "m" / "model.onnx").graph
     weights = {w.name: w.data_type for w in graph.initializer}
-    kept = [n for n in graph.node if "explainer.branches" in (n.input[1:2] or [""])[0]]
-    assert len(kept) == 4
+    kept = [n for n in graph.node if "auxiliary.stages.3.4" in (n.input[1:2] or [""])[0]]
+    assert len(kept) == 1
     assert {weights[n.input[1]] for n in kept} == {TensorProto.FLOAT}
 
 
