@@ -299,11 +299,11 @@ class _Fitting:
         self, photo: str, image: NDArray[np.uint8], masks: NDArray[np.float32]
     ) -> PhotoScores:
         known = self._kept.get(photo)
-        if known is not None:
+        if known is not None and len(known.scores) >= len(masks):
             self.known += 1
-            return known
-        scored = score_photo(self.teacher, image, masks)
-        self.passes += len(masks) + 1
+            return PhotoScores(known.class_index, known.scores[: len(masks)])
+        scored = score_photo(self.teacher, image, masks, known)
+        self.passes += len(masks) + 1 if known is None else len(masks) - len(known.scores)
         self._unsaved.append((photo, scored))
         if time.monotonic() - self._saved > _SAVED_EVERY:
             self._save()

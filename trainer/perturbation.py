@@ -114,7 +114,10 @@ def masks_of(
 
 
 def score_photo(
-    teacher: Teacher, image: NDArray[np.uint8], masks: NDArray[np.float32]
+    teacher: Teacher,
+    image: NDArray[np.uint8],
+    masks: NDArray[np.float32],
+    known: PhotoScores | None = None,
 ) -> PhotoScores:
     """Classify a photo, and its masked copies.
 
@@ -122,14 +125,18 @@ def score_photo(
         teacher: the classifier.
         image: (H, W, 3) prepared photo.
         masks: (masks, H, W); hidden pixels become black, as in training with the masking loss.
+        known: scores of the first masks, which are not asked for again.
 
     Raises:
         CheckFailedError: the classifier answers with NaN or infinity.
     """
     whole = to_float(image[None])
-    class_index = int(teacher(whole)[0].argmax())
+    class_index = int(teacher(whole)[0].argmax()) if known is None else known.class_index
+    done = 0 if known is None else len(known.scores)
     scores = np.empty(len(masks), np.float32)
-    for start in range(0, len(masks), teacher.batch):
+    if known is not None:
+        scores[:done] = known.scores
+    for start in range(done, len(masks), teacher.batch):
         part = slice(start, start + teacher.batch)
         logits = np.asarray(teacher(whole * masks[part, None]), np.float64)
         top = logits.max(axis=1)
@@ -155,7 +162,9 @@ class ScoreCache:
             teacher: whose scores they are.
             settings: of the masks.
         """
-        text = json.dumps([SCHEMA, teacher.identity, asdict(settings)], sort_keys=True)
+        # Not by their number: the first of many masks are what few would have been.
+        kind = {name: value for name, value in asdict(settings).items() if name != "count"}
+        text = json.dumps([SCHEMA, teacher.identity, kind], sort_keys=True)
         self.path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.sqlite"
 
     def find(self) -> dict[str, PhotoScores]:

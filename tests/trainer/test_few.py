@@ -111,6 +111,18 @@ def test_a_kill_loses_nothing_and_changes_nothing(backbone, auxiliary, photos):
     assert state_sha256(again.explainer) == whole
 
 
+def test_more_masks_cost_the_further_ones_alone(backbone, auxiliary, photos, tmp_path):
+    train(backbone, auxiliary, photos, settings(cache=tmp_path))
+    more = settings(masks=MaskSettings(count=20), cache=tmp_path)
+    result = train(backbone, auxiliary, photos, more)
+    assert result.record["classifier_passes"] == 48 * 4
+    fewer = settings(masks=MaskSettings(count=10), cache=tmp_path)
+    result = train(backbone, auxiliary, photos, fewer)
+    assert result.record["classifier_passes"] == 0
+    alone = train(backbone, auxiliary, photos, settings(masks=MaskSettings(count=10)))
+    assert state_sha256(result.explainer) == state_sha256(alone.explainer)
+
+
 def test_scores_are_saved_while_it_runs(backbone, auxiliary, photos, tmp_path, monkeypatch):
     """A kill leaves no time to save: what is older than a few seconds must be there already."""
     done = []
