@@ -84,7 +84,6 @@ class SharedTerms:
         Args:
             explainer: its branches stay, its fusion rows are what gains act on.
         """
-        self.explainer = explainer
         ends = list(accumulate(explainer.channels))
         self._taps = [slice(end - c, end) for end, c in zip(ends, explainer.channels, strict=True)]
         self._fusion = explainer.fusion.weight.detach().cpu().numpy()

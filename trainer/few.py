@@ -21,6 +21,7 @@ from ptame_deploy.bootstrap import Interval, difference, interval
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.explainer import ExplainerNet
 from ptame_deploy.fused import NormalisedClassifier
+from ptame_deploy.preprocessing import to_float
 from trainer.amortised import (
     CrossFit,
     MaskProjector,
@@ -32,6 +33,7 @@ from trainer.amortised import (
     make_sample,
 )
 from trainer.data import BatchKeys, PhotoBatches, load_batches
+from trainer.networks import lent
 from trainer.perturbation import (
     MaskSettings,
     PhotoScores,
@@ -50,9 +52,10 @@ FOLDS = 5
 MIN_PHOTOS = 20
 # Photos whose equations are held, to tell how well photos left out are predicted.
 JUDGED = 500
-_BATCH = 8  # photos whose features are computed at once
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+_BATCH = 8  # photos that are read, and that are added to the sums, at once
 _SAVED_EVERY = 5.0  # seconds of scores that a kill may lose
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 @dataclass(frozen=True)
@@ -134,26 +137,26 @@ def train(
         raise InvalidInputError(message)
     if len(photos) < MIN_PHOTOS:
         _refuse_few(len(photos), [])
-    try:
-        with torch.random.fork_rng(devices=[]), open_teacher(backbone) as teacher:
-            started = start_on_photos(
-                backbone, auxiliary, photos, settings.start,
-                batch_size=_BATCH, workers=settings.workers, seed=settings.seed, say=say,
-            )  # fmt: skip
-            fitting = _Fitting(backbone, auxiliary, started.explainer, teacher, settings)
-            count = settings.masks.count
-            skipped = fitting.skipped
-            with progress(f"Scoring under {count} masks each", len(photos)) as advance:
-                try:
-                    for image in _images(photos, backbone, settings.workers, skipped, advance):
-                        fitting.add(image)
-                finally:  # on Ctrl-C too: the next run goes on from here
-                    fitting.finish()
-    finally:
-        backbone.module.cpu()
-        auxiliary.cpu()
+    skipped: list[str] = []
+    with (
+        lent(backbone, auxiliary),
+        torch.random.fork_rng(devices=[]),
+        open_teacher(backbone) as teacher,
+    ):
+        started = start_on_photos(
+            backbone, auxiliary, photos, settings.start,
+            batch_size=_BATCH, workers=settings.workers, seed=settings.seed, say=say,
+        )  # fmt: skip
+        fitting = _Fitting(backbone, auxiliary, started.explainer, teacher, settings)
+        count = settings.masks.count
+        with progress(f"Scoring under {count} masks each", len(photos)) as advance:
+            try:
+                for image in _images(photos, backbone, settings.workers, skipped, advance):
+                    fitting.add(image)
+            finally:  # on Ctrl-C too: the next run goes on from here
+                fitting.finish()
     if fitting.photos < MIN_PHOTOS or sum(fold.photos > 0 for fold in fitting.folds) < FOLDS:
-        _refuse_few(fitting.photos, fitting.skipped)
+        _refuse_few(fitting.photos, skipped)
     say("Fitting ...")
     found = cross_fit(fitting.folds, fitting.terms.start)
     gain = fitting.judge(found)
@@ -167,7 +170,7 @@ def train(
         "masks": asdict(settings.masks),
         "photos": len(photos),
         "photos_used": fitting.photos,
-        "skipped_photos": len(fitting.skipped),
+        "skipped_photos": len(skipped),
         "classifier_passes": fitting.passes,
         "photos_scored_before": fitting.known,
         "coefficients": len(found.coefficients),
@@ -182,7 +185,7 @@ def train(
         explainer=started.explainer.cpu().eval(),
         start=started.start,
         record=record,
-        skipped=fitting.skipped,
+        skipped=skipped,
         gain=gain,
     )
 
@@ -237,7 +240,6 @@ class _Fitting:
         self.terms = SharedTerms(explainer)
         self.project = MaskProjector(auxiliary.tap_sizes, self.size)
         self.folds = [Moments(len(self.terms.start)) for _ in range(FOLDS)]
-        self.skipped: list[str] = []
         self.photos = self.passes = self.known = 0
         self._cache = (
             None if settings.cache is None else ScoreCache(settings.cache, teacher, settings.masks)
@@ -258,7 +260,7 @@ class _Fitting:
         masks = masks_of(photo, self.settings.masks, self.size)
         scored = self._score(photo, image, masks)
         device = self.classifier.mean.device
-        whole = torch.from_numpy(image).to(device).permute(2, 0, 1)[None] / 255
+        whole = torch.from_numpy(to_float(image[None])).to(device)
         with torch.inference_mode():
             _, features = self.auxiliary.observe(self.classifier, whole)
             attended = [

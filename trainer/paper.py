@@ -15,6 +15,7 @@ from trainer.data import BatchKeys, PhotoBatches, load_batches
 from trainer.loop import Precision, Recorder, StepReport, run, silenced
 from trainer.loss_weights import Loss
 from trainer.module import ExplainerModule, OptimiserSettings
+from trainer.networks import lent
 from trainer.result import Trained
 from trainer.start import StartChoice, start_on_photos
 
@@ -89,43 +90,35 @@ def train(
         MemoryError: the batch does not fit.
     """
     began = time.monotonic()
-    try:
-        with torch.random.fork_rng(devices=[]), silenced():
-            torch.manual_seed(settings.seed)
-            started = start_on_photos(
-                backbone, auxiliary, photos, settings.start,
-                batch_size=settings.batch_size, workers=settings.workers, seed=settings.seed,
-                say=say,
-            )  # fmt: skip
-            keys = BatchKeys(len(photos), settings.batch_size, seed=settings.seed)
-            total = min(len(keys) * settings.epochs, settings.max_steps or 2**62)
-            optimiser = OptimiserSettings(settings.learning_rate, settings.loss.weight_decay, total)
-            module = ExplainerModule(
-                backbone, auxiliary, started.explainer, settings.loss.weights, optimiser
-            )
-            _check_batch(module, min(settings.batch_size, len(photos)), auxiliary)
-            recorder = Recorder(total, on_step, dict.fromkeys(started.skipped))
-            say(f"Training on {len(photos)} photos, {total} steps ...")
-            loader = load_batches(
-                PhotoBatches(photos, backbone.preprocessing, augment=True),
-                keys,
-                workers=settings.workers,
-            )
-            device = run(
-                module,
-                loader,
-                recorder,
-                epochs=settings.epochs,
-                max_steps=settings.max_steps,
-                precision=settings.precision,
-            )
-    except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            raise MemoryError(str(error).split("\n", maxsplit=1)[0]) from error
-        raise
-    finally:
-        backbone.module.cpu()
-        auxiliary.cpu()
+    with lent(backbone, auxiliary), torch.random.fork_rng(devices=[]), silenced():
+        torch.manual_seed(settings.seed)
+        started = start_on_photos(
+            backbone, auxiliary, photos, settings.start,
+            batch_size=settings.batch_size, workers=settings.workers, seed=settings.seed,
+            say=say,
+        )  # fmt: skip
+        keys = BatchKeys(len(photos), settings.batch_size, seed=settings.seed)
+        total = min(len(keys) * settings.epochs, settings.max_steps or 2**62)
+        optimiser = OptimiserSettings(settings.learning_rate, settings.loss.weight_decay, total)
+        module = ExplainerModule(
+            backbone, auxiliary, started.explainer, settings.loss.weights, optimiser
+        )
+        _check_batch(module, min(settings.batch_size, len(photos)), auxiliary)
+        recorder = Recorder(total, on_step, dict.fromkeys(started.skipped))
+        say(f"Training on {len(photos)} photos, {total} steps ...")
+        loader = load_batches(
+            PhotoBatches(photos, backbone.preprocessing, augment=True),
+            keys,
+            workers=settings.workers,
+        )
+        device = run(
+            module,
+            loader,
+            recorder,
+            epochs=settings.epochs,
+            max_steps=settings.max_steps,
+            precision=settings.precision,
+        )
     recorder.check()
     record = {
         "preset": "paper",

@@ -139,9 +139,8 @@ def score_photo(
     for start in range(done, len(masks), teacher.batch):
         part = slice(start, start + teacher.batch)
         logits = np.asarray(teacher(whole * masks[part, None]), np.float64)
-        top = logits.max(axis=1)
-        total = np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top
-        scores[part] = logits[:, class_index] - total
+        with np.errstate(invalid="ignore"):  # what is not finite is told below
+            scores[part] = logits[:, class_index] - np.logaddexp.reduce(logits, axis=1)
     if not np.isfinite(scores).all():
         message = (
             "The classifier answers with NaN or infinity to masked photos: there is nothing to "

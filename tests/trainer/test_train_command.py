@@ -178,12 +178,18 @@ def test_an_interrupt_is_exit_130_and_leaves_no_artifact(
     assert {path.name for path in tmp_path.iterdir()} == {"photos"}
 
 
-def test_without_lightning_the_extra_is_named(train, photo_folder, monkeypatch, capsys):
+@pytest.fixture
+def without_lightning(monkeypatch):
+    """An environment without the extra, in which the trainer is imported anew."""
     for name in list(sys.modules):
         if name.startswith(("lightning", "trainer.")):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "lightning", None)
     monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
+
+
+@pytest.mark.usefixtures("without_lightning")
+def test_without_lightning_the_extra_is_named(train, photo_folder, capsys):
     assert train(photo_folder) == 3
     assert 'pip install "ptame-deploy[train]"' in capsys.readouterr().err
 
@@ -273,12 +279,8 @@ def test_what_few_cannot_do_is_exit_2(train, two_dozen, tmp_path, capsys, option
     assert not (tmp_path / "out").exists()
 
 
-def test_few_needs_no_lightning(train, two_dozen, tmp_path, monkeypatch):
-    for name in list(sys.modules):
-        if name.startswith(("lightning", "trainer.")):
-            monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "lightning", None)
-    monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
+@pytest.mark.usefixtures("without_lightning")
+def test_few_needs_no_lightning(train, two_dozen):
     assert train(two_dozen, "--masks", "6", "--allow-no-gain", preset="few") == 0
 
 

@@ -1,0 +1,27 @@
+"""What every recipe owes the networks that it was lent."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from ptame_deploy.auxiliaries import Auxiliary
+from ptame_deploy.backbones import Backbone
+
+
+@contextmanager
+def lent(backbone: Backbone, auxiliary: Auxiliary) -> Iterator[None]:
+    """Give networks back on the CPU, and tell a lack of memory from other failures.
+
+    Raises:
+        MemoryError: what ran within did not fit.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise MemoryError(str(error).split("\n", maxsplit=1)[0]) from error
+        raise
+    finally:
+        backbone.module.cpu()
+        auxiliary.cpu()
