@@ -3,8 +3,9 @@
 import os
 import stat
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -78,41 +79,55 @@ def open_photo(path: Path) -> Image.Image:
         UnreadablePhotoError: not an image, truncated, over ``MAX_PIXELS``, or of a kind that has
             no defined conversion to RGB.
     """
+    name = printable(path)
+
+    def opened() -> BinaryIO:
+        # Pipes and devices are refused: opening one could block for ever.
+        if not stat.S_ISREG(path.stat().st_mode):
+            message = f"{name}: not a regular file"
+            raise UnreadablePhotoError(message)
+        return path.open("rb")
+
+    return decode_photo(opened, name)
+
+
+def decode_photo(opened: Callable[[], BinaryIO], name: str) -> Image.Image:
+    """Decode a photo wherever its bytes are; see `open_photo`.
+
+    Args:
+        opened: opens them; what it raises is a reason not to read the photo.
+        name: for messages.
+
+    Raises:
+        UnreadablePhotoError: see `open_photo`.
+    """
     try:
-        _refuse_special(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # bombs are refused below, odd metadata is no matter
-            with Image.open(path) as image:
-                _refuse_bomb(path, image)
+            with opened() as file, Image.open(file) as image:
+                _refuse_bomb(name, image)
                 image.seek(0)
                 image.load()
                 return to_rgb(image)
     except UnreadablePhotoError:
         raise
     except Image.DecompressionBombError as error:
-        message = f"{printable(path)}: over the limit of {MAX_PIXELS:,} pixels"
+        message = f"{name}: over the limit of {MAX_PIXELS:,} pixels"
         raise UnreadablePhotoError(message) from error
     except UnidentifiedImageError as error:
-        message = f"{printable(path)}: not an image, or of a format that Pillow cannot read"
+        message = f"{name}: not an image, or of a format that Pillow cannot read"
         raise UnreadablePhotoError(message) from error
     except Exception as error:  # decoders fed with foreign bytes raise almost anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        message = f"{printable(path)}: cannot be decoded ({reason})"
+        message = f"{name}: cannot be decoded ({reason})"
         raise UnreadablePhotoError(message) from error
 
 
-def _refuse_special(path: Path) -> None:
-    """Refuse pipes and devices, whose opening could block for ever."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        message = f"{printable(path)}: not a regular file"
-        raise UnreadablePhotoError(message)
-
-
-def _refuse_bomb(path: Path, image: Image.Image) -> None:
+def _refuse_bomb(name: str, image: Image.Image) -> None:
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
         size = f"{image.width}x{image.height}"
-        message = f"{printable(path)}: {size} is over the limit of {MAX_PIXELS:,} pixels"
+        message = f"{name}: {size} is over the limit of {MAX_PIXELS:,} pixels"
         raise UnreadablePhotoError(message)
 
 

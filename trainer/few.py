@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
-from ptame_deploy.bootstrap import Interval, difference, interval
+from ptame_deploy.bootstrap import difference, interval
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.explainer import ExplainerNet
 from ptame_deploy.fused import NormalisedClassifier
@@ -32,7 +32,7 @@ from trainer.amortised import (
     cross_fit,
     make_sample,
 )
-from trainer.data import BatchKeys, PhotoBatches, load_batches
+from trainer.data import BatchKeys, PhotoBatches, Skipped, load_batches
 from trainer.networks import lent
 from trainer.perturbation import (
     MaskSettings,
@@ -43,7 +43,8 @@ from trainer.perturbation import (
     photo_sha256,
     score_photo,
 )
-from trainer.result import Trained
+from trainer.result import Gain, Trained
+from trainer.sources import Photo
 from trainer.start import StartChoice, start_on_photos
 from trainer.teacher import open_teacher
 
@@ -52,6 +53,7 @@ FOLDS = 5
 MIN_PHOTOS = 20
 # Photos whose equations are held, to tell how well photos left out are predicted.
 JUDGED = 500
+MEASURE = "agreement with the scores of masked copies"
 _BATCH = 8  # photos that are read, and that are added to the sums, at once
 _SAVED_EVERY = 5.0  # seconds of scores that a kill may lose
 
@@ -68,6 +70,7 @@ class FewSettings:
         workers: processes that decode photos; 0 for the training process itself.
         seed: of everything random but the masks.
         cache: folder where scores are kept; None to keep none.
+        max_bad: see `trainer.data.Skipped`.
     """
 
     start: StartChoice = "auto"
@@ -75,50 +78,28 @@ class FewSettings:
     workers: int = 0
     seed: int = 0
     cache: Path | None = None
+    max_bad: float | None = None
 
-
-@dataclass(frozen=True)
-class Gain:
-    """Agreement with the scores of photos left out: the cosine, -1 to 1, with its 95 % interval.
-
-    Attributes:
-        start: of the start.
-        trained: of fits that did not see the photo.
-        difference: trained minus start, paired by photo.
-    """
-
-    start: Interval
-    trained: Interval
-    difference: Interval
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether the trained explainer is better beyond what chance explains."""
-        return self.difference.low > 0
-
-
-@dataclass(frozen=True)
-class FewResult(Trained):
-    """A trained explainer, and what training gained."""
-
-    gain: Gain
+    def __post_init__(self) -> None:
+        """Refuse a limit that is none; see `trainer.data.Skipped`."""
+        Skipped(0, self.max_bad)
 
 
 def train(
     backbone: Backbone,
     auxiliary: Auxiliary,
-    photos: Sequence[Path],
+    photos: Sequence[Photo],
     settings: FewSettings,
     *,
     say: Callable[[str], None] = lambda _: None,
     progress: Progress = lambda _description, _total: nullcontext(lambda _: None),
-) -> FewResult:
+) -> Trained:
     """Train an explainer.
 
     Args:
         backbone: the classifier that is explained; frozen.
         auxiliary: gives the features; frozen.
-        photos: files; no labels are used. Those that cannot be read are skipped and named.
+        photos: where they are; no labels are used. Those that cannot be read are skipped and named.
         settings: how to train.
         say: is told what is happening.
         progress: shows how far it is: called with a description and a number of photos, it gives
@@ -137,7 +118,7 @@ def train(
         raise InvalidInputError(message)
     if len(photos) < MIN_PHOTOS:
         _refuse_few(len(photos), [])
-    skipped: list[str] = []
+    skipped = Skipped(len(photos), settings.max_bad)
     with (
         lent(backbone, auxiliary),
         torch.random.fork_rng(devices=[]),
@@ -156,7 +137,7 @@ def train(
             finally:  # on Ctrl-C too: the next run goes on from here
                 fitting.finish()
     if fitting.photos < MIN_PHOTOS or sum(fold.photos > 0 for fold in fitting.folds) < FOLDS:
-        _refuse_few(fitting.photos, skipped)
+        _refuse_few(fitting.photos, list(skipped.names))
     say("Fitting ...")
     found = cross_fit(fitting.folds, fitting.terms.start)
     gain = fitting.judge(found)
@@ -170,22 +151,22 @@ def train(
         "masks": asdict(settings.masks),
         "photos": len(photos),
         "photos_used": fitting.photos,
-        "skipped_photos": len(skipped),
+        "skipped_photos": len(skipped.names),
         "classifier_passes": fitting.passes,
         "photos_scored_before": fitting.known,
         "coefficients": len(found.coefficients),
         "penalty": found.penalty,
         "gains": found.coefficients[: len(fitting.terms.gained)].tolist(),
         "folds": FOLDS,
-        "agreement": {name: value.model_dump() for name, value in vars(gain).items()},
+        "gain": gain.record(),
         "teacher": teacher.identity,
         "seconds": round(time.monotonic() - began, 1),
     }
-    return FewResult(
+    return Trained(
         explainer=started.explainer.cpu().eval(),
         start=started.start,
         record=record,
-        skipped=skipped,
+        skipped=list(skipped.names),
         gain=gain,
     )
 
@@ -201,10 +182,10 @@ def _refuse_few(readable: int, skipped: Sequence[str]) -> None:
 
 
 def _images(
-    photos: Sequence[Path],
+    photos: Sequence[Photo],
     backbone: Backbone,
     workers: int,
-    skipped: list[str],
+    skipped: Skipped,
     advance: Callable[[int], None],
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield photos (H, W, 3) as the classifier sees them; those that cannot be read are named."""
@@ -212,7 +193,7 @@ def _images(
     data = PhotoBatches(photos, backbone.preprocessing, augment=False)
     for batch in load_batches(data, keys, workers=workers):
         if batch.skipped:
-            skipped += batch.skipped
+            skipped.add(batch.skipped)
             advance(len(batch.skipped))
         pixels = (batch.images * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
         for image in pixels:
@@ -293,9 +274,11 @@ class _Fitting:
         """Compare start and fit on photos that the fit was not made of."""
         start = np.array([agreement(one, self.terms.start) for _, one in self._judged])
         trained = np.array([agreement(one, found.left_out[fold]) for fold, one in self._judged])
-        intervals = interval(start), interval(trained), difference(trained, start)
-        assert all(intervals)
-        return Gain(*intervals)  # type: ignore[arg-type]
+        parts = interval(start), interval(trained), difference(trained, start)
+        assert parts[0] is not None
+        assert parts[1] is not None
+        assert parts[2] is not None
+        return Gain(MEASURE, parts[0], parts[1], parts[2])
 
     def _score(
         self, photo: str, image: NDArray[np.uint8], masks: NDArray[np.float32]

@@ -7,6 +7,7 @@ maps of all classes that were predicted in the batch.
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -24,6 +25,14 @@ class LossTerms:
     cross_entropy: Tensor
     area: Tensor
     variation: Tensor
+
+    def scaled(self, factor: float) -> "LossTerms":
+        """Return all terms times a factor."""
+        return LossTerms(*(factor * term for term in vars(self).values()))
+
+    def stacked(self) -> Tensor:
+        """Return the terms as one tensor (4,) without gradient, in the order of the fields."""
+        return torch.stack([term.detach() for term in vars(self).values()])
 
     def as_floats(self) -> dict[str, float]:
         """Return the terms by name, as Python numbers."""

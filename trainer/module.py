@@ -1,5 +1,6 @@
 """One training step: mask what the explainer leaves out, ask the classifier again."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from trainer.data import Batch
 from trainer.loss_weights import LossWeights
 from trainer.losses import LossTerms, loss_terms
 from trainer.masking import apply_mask
+from trainer.parallel import gather_rows, synchronise, total, total_count, world_size
 
 import_torchvision()  # Lightning may import it too, and must find it whole
 try:
@@ -71,7 +73,13 @@ class ExplainerModule(LightningModule):
         self.weights = weights
         self.optimiser = optimiser
         self.min_batch = _min_batch(auxiliary)
+        self.strict_loading = False  # a checkpoint holds the explainer alone
         self.train()
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002
+        """Let several processes train as one (Lightning calls this in each of them)."""
+        if world_size() > 1:
+            synchronise(self.explainer)
 
     def train(self, mode: bool = True) -> "ExplainerModule":  # noqa: FBT001, FBT002
         """Switch the explainer alone; the frozen networks stay in eval mode."""
@@ -90,22 +98,26 @@ class ExplainerModule(LightningModule):
             auxiliary's taps, fine to coarse.
         """
         with torch.no_grad():
+            if len(images) == 0:  # all of this process's photos were bad, others' may not be
+                taps = zip(self.auxiliary.channels, self.auxiliary.tap_sizes, strict=True)
+                empty = [images.new_zeros(0, channels, *size) for channels, size in taps]
+                return torch.zeros(0, dtype=torch.int64, device=images.device), empty
             logits, features = self.auxiliary.observe(self.classifier, images)
             return logits.argmax(dim=1), features
 
-    def masks(self, features: Sequence[Tensor], target: Tensor) -> Tensor:
+    def masks(self, features: Sequence[Tensor], classes: Tensor) -> Tensor:
         """Compute the masks of all the batch's classes for each of its images.
 
         Only these classes' maps are ever computed (the exact fast form).
 
         Args:
-            features: (B, C_l, h_l, w_l) by depth, fine to coarse.
-            target: (B,) int64.
+            features: (b, C_l, h_l, w_l) by depth, fine to coarse, of this process's images.
+            classes: (B,) int64, the targets of the whole batch's images.
 
         Returns:
-            (B, B, h, w) in [0, 1], float32; [i, j] is image i's map of class ``target[j]``.
+            (b, B, h, w) in [0, 1], float32; [i, j] is image i's map of class ``classes[j]``.
         """
-        asked = target.expand(len(target), -1)
+        asked = classes.expand(len(features[0]), -1)
         # The sigmoid and the loss are never computed in half precision.
         return self.explainer.class_maps(features, asked).float().sigmoid()
 
@@ -113,14 +125,22 @@ class ExplainerModule(LightningModule):
         """Run a training step's forward pass.
 
         Args:
-            images: (B, 3, H, W) RGB in [0, 1].
+            images: (b, 3, H, W) RGB in [0, 1]: the batch, or this process's part of it.
+
+        Returns:
+            The batch's loss; of several processes, parts whose mean is the joined batch's.
         """
         self._freeze()
         target, features = self.observe(images)
-        masks = self.masks(features, target)
-        own = masks.diagonal().permute(2, 0, 1).unsqueeze(1)  # (B, 1, h, w), each image's own class
+        classes, first = gather_rows(target)
+        masks = self.masks(features, classes)
+        if len(images) == 0:  # the others' losses still need this process's part of their sums
+            nothing = masks.sum()
+            return LossTerms(nothing, nothing, nothing, nothing)
+        own = masks.diagonal(offset=first).permute(2, 0, 1).unsqueeze(1)  # (b, 1, h, w)
         logits = self.classifier(apply_mask(images, own))
-        return loss_terms(logits, target, masks, self.weights)
+        terms = loss_terms(logits, target, masks, self.weights)
+        return terms.scaled(len(images) * world_size() / len(classes))
 
     def training_step(self, batch: Batch) -> dict[str, Any] | None:
         """Compute the loss of a batch and log its terms.
@@ -133,19 +153,36 @@ class ExplainerModule(LightningModule):
             CheckFailedError: the loss is not finite.
         """
         images = batch.images
-        if len(images) < self.min_batch:
-            return None
+        if total_count(len(images), self.device) < self.min_batch:
+            return self._nothing()
         terms = self.compute_loss(images)
-        values = terms.as_floats()
-        if not torch.isfinite(terms.total):
+        values = LossTerms(*total(terms.stacked() / world_size())).as_floats()
+        if not math.isfinite(values["loss"]):
             listed = ", ".join(f"{name} {value:g}" for name, value in values.items())
             message = (
                 f"The loss is not finite at step {self.global_step + 1} ({listed}): training "
-                "stopped, nothing was written. Try a smaller --learning-rate or --precision fp32."
+                "stopped, no explainer was written. Try a smaller --learning-rate or --precision "
+                "fp32."
             )
             raise CheckFailedError(message)
         self.log_dict({f"train/{name}": value for name, value in values.items()})
         return {"loss": terms.total, "terms": values}
+
+    def _nothing(self) -> dict[str, Any] | None:
+        """Skip a step; among several processes all must take one, so that it moves nothing."""
+        if world_size() == 1:
+            return None
+        return {"loss": sum(p.sum() for p in self.explainer.parameters()) * 0.0, "terms": None}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the explainer, not the frozen networks.
+
+        Lightning's own counters are left out: they would begin in the middle of its one epoch. The
+        callbacks know how far training is, and the photos are dealt from there.
+        """
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {n: v for n, v in state.items() if n.startswith("explainer.")}
+        checkpoint.pop("loops", None)
 
     def configure_optimizers(self) -> Any:
         """Return AdamW over the explainer, and the cycle of its learning rate, step by step."""

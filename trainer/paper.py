@@ -1,157 +1,343 @@
 """The paper's recipe: an explainer trained step by step with the masking loss."""
 
-import math
+import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, replace
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
 
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import InvalidInputError
-from trainer.data import BatchKeys, PhotoBatches, load_batches
-from trainer.loop import Precision, Recorder, StepReport, run, silenced
-from trainer.loss_weights import Loss
+from ptame_deploy.explainer import ExplainerNet
+from trainer.checkpoints import (
+    Checkpointer,
+    check_plan,
+    fingerprint,
+    plan_of,
+    read_checkpoint,
+    restore,
+)
+from trainer.data import Batch, BatchKeys, PhotoBatches, Skipped, load_batches
+from trainer.loop import Recorder, StepReport, run, silenced
 from trainer.module import ExplainerModule, OptimiserSettings
 from trainer.networks import lent
+from trainer.pace import largest_paying_batch, steps_within
+from trainer.paper_settings import PaperSettings, Place
 from trainer.result import Trained
-from trainer.start import StartChoice, start_on_photos
+from trainer.sources import Photo
+from trainer.start import start_on_photos
+from trainer.validation import Validation
+from trainer.validator import ValidationReport, Validator
 
-_LISTED = 20  # skipped photos that the record names
+from lightning.pytorch import Callback  # isort: skip
 
-
-@dataclass(frozen=True)
-class PaperSettings:
-    """How to train.
-
-    Attributes:
-        loss: weights of its terms, and weight decay.
-        start: what training begins with.
-        epochs: times that every photo is seen.
-        max_steps: stop after so many steps, within an epoch too; None for no limit.
-        batch_size: photos a step, at most.
-        learning_rate: the cycle's peak.
-        precision: of the networks' arithmetic; the loss is always computed in float32.
-        workers: processes that decode photos; 0 for the training process itself.
-        seed: of everything random.
-    """
-
-    loss: Loss
-    start: StartChoice = "auto"
-    epochs: int = 1
-    max_steps: int | None = None
-    batch_size: int = 32
-    learning_rate: float = 1e-4
-    precision: Precision = "fp32"
-    workers: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse settings that cannot train.
-
-        Raises:
-            InvalidInputError: a number is out of its range.
-        """
-        lowest = {"epochs": 1, "max_steps": 1, "batch_size": 1, "workers": 0, "seed": 0}
-        for name, least in lowest.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                message = f"--{name.replace('_', '-')} must be at least {least}, got {value}."
-                raise InvalidInputError(message)
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            message = f"--learning-rate must be a positive number, got {self.learning_rate:g}."
-            raise InvalidInputError(message)
+LISTED = 20  # skipped photos that the record names
+LEAST_VALIDATION, MOST_VALIDATION = 8, 200  # photos left out, where the user does not say
+LOOKS = 10  # at the photos left out, where the user does not say when
+LEAST_STEPS_BETWEEN_LOOKS = 20
+# Of a time budget: for looks at the photos left out, start and writing.
+_RESERVED, _RESERVED_WITHOUT_VALIDATION = 0.15, 0.05
 
 
 def train(
     backbone: Backbone,
     auxiliary: Auxiliary,
-    photos: Sequence[Path],
+    photos: Sequence[Photo],
     settings: PaperSettings,
     *,
+    place: Place | None = None,
     say: Callable[[str], None] = lambda _: None,
     on_step: Callable[[StepReport], None] = lambda _: None,
+    on_validation: Callable[[ValidationReport], None] = lambda _: None,
 ) -> Trained:
     """Train an explainer. The same seed gives the same weights on the same machine's CPU.
+
+    That holds for a training that was interrupted and resumed, too; and of several processes the
+    joined batches' gradients are used, so that only rounding tells them from one.
 
     Args:
         backbone: the classifier that is explained; frozen.
         auxiliary: gives the features; frozen.
-        photos: files; no labels are used. Those that cannot be read are skipped and named.
+        photos: where they are; no labels are used. Those that cannot be read are skipped and named.
         settings: how to train.
+        place: for checkpoints and logs; None to write nothing.
         say: is told what is happening.
         on_step: is told what each step showed.
+        on_validation: is told what each look at the photos left out showed.
 
     Raises:
-        InvalidInputError: none of the photos can be read, or too few for the settings.
+        InvalidInputError: too few of the photos can be read, or too few for the settings; there is
+            no training to resume, or it is another one.
+        ArtifactError: the checkpoint is corrupt.
         CheckFailedError: the loss became infinite or NaN.
         MemoryError: the batch does not fit.
+        KeyboardInterrupt: training was asked to stop by Ctrl-C (SIGTERM is passed on); with a place
+            it can be resumed.
     """
     began = time.monotonic()
     with lent(backbone, auxiliary), torch.random.fork_rng(devices=[]), silenced():
         torch.manual_seed(settings.seed)
-        started = start_on_photos(
-            backbone, auxiliary, photos, settings.start,
-            batch_size=settings.batch_size, workers=settings.workers, seed=settings.seed,
-            say=say,
-        )  # fmt: skip
-        keys = BatchKeys(len(photos), settings.batch_size, seed=settings.seed)
-        total = min(len(keys) * settings.epochs, settings.max_steps or 2**62)
-        optimiser = OptimiserSettings(settings.learning_rate, settings.loss.weight_decay, total)
-        module = ExplainerModule(
-            backbone, auxiliary, started.explainer, settings.loss.weights, optimiser
-        )
-        _check_batch(module, min(settings.batch_size, len(photos)), auxiliary)
-        recorder = Recorder(total, on_step, dict.fromkeys(started.skipped))
-        say(f"Training on {len(photos)} photos, {total} steps ...")
-        loader = load_batches(
-            PhotoBatches(photos, backbone.preprocessing, augment=True),
-            keys,
-            workers=settings.workers,
-        )
+        made = _Training(backbone, auxiliary, photos, settings, place, say)
+        made.prepare(began, on_step, on_validation)
+        device = made.run()
+    return made.result(device, time.monotonic() - began)
+
+
+class _Training:
+    """One training: what it is made of, and how far it is."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        auxiliary: Auxiliary,
+        photos: Sequence[Photo],
+        settings: PaperSettings,
+        place: Place | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self.backbone = backbone
+        self.auxiliary = auxiliary
+        self.settings = settings
+        self.place = place
+        self.say = say
+        self.photos, self.left_out = _split(photos, settings)
+        self.skipped = Skipped(len(photos), settings.max_bad)
+        self.asked = _asked(backbone, auxiliary, photos, settings)
+        self.checkpoint: dict[str, Any] | None = None
+        if place is not None and place.resume:
+            self.checkpoint = read_checkpoint(place.checkpoint)
+            check_plan(place.checkpoint, plan_of(self.checkpoint), self.asked)
+
+    def prepare(
+        self,
+        began: float,
+        on_step: Callable[[StepReport], None],
+        on_validation: Callable[[ValidationReport], None],
+    ) -> None:
+        """Make the start, decide on batches and steps, and set up who watches."""
+        settings = self.settings
+        if self.checkpoint is None:
+            self.decided = self._decide(began)
+        else:
+            self.decided = plan_of(self.checkpoint)["decided"]
+            self.module = self._module(ExplainerNet(**self.decided["shape"]))
+        keys = self._keys(self.decided["batch_size"], self.decided["epochs"], self.decided["most"])
+        self.recorder = Recorder(keys, self.skipped, on_step, settings.accumulate)
+        self.callbacks: list[Callback] = [self.recorder]
+        self.validator: Validator | None = None
+        images = self._images()
+        if len(images):
+            every = max(LEAST_STEPS_BETWEEN_LOOKS, self.recorder.total // LOOKS)
+            self.validator = Validator(
+                Validation(self.module, images, self.decided["batch_size"]),
+                self.recorder,
+                start=self.decided["start_state"],
+                every=settings.validate_every or every,
+                patience=settings.patience,
+                on_validation=on_validation,
+            )
+            self.callbacks.append(self.validator)
+        if self.place is not None:
+            plan = {**self.asked, "decided": self.decided}
+            self.callbacks.append(
+                Checkpointer(self.place.checkpoint, self.recorder, plan, seconds=self.place.seconds)
+            )
+
+    def run(self) -> str:
+        """Train, as far as it is not done yet.
+
+        Returns:
+            The kind of device that it ran on.
+
+        Raises:
+            KeyboardInterrupt: it was asked to stop.
+        """
+        recorder, checkpoint = self.recorder, self.checkpoint
+        if checkpoint is not None:
+            watching = [one for one in (recorder, self.validator) if one is not None]
+            restore(checkpoint, *watching)
+            self.module.load_state_dict(checkpoint["state_dict"], strict=False)
+            recorder.keys.first = recorder.batches
+            self.say(f"Going on after step {recorder.steps} of {recorder.total} ...")
+            if self._is_over:
+                return str(self.decided["device"])
+        else:
+            self.say(f"Training on {len(self.photos)} photos, {recorder.total} steps ...")
         device = run(
-            module,
-            loader,
+            self.module,
+            self._loader(recorder.keys),
+            self.callbacks,
             recorder,
-            epochs=settings.epochs,
-            max_steps=settings.max_steps,
-            precision=settings.precision,
+            self.settings.hardware,
+            logs=None if self.place is None else self.place.folder / "logs",
+            checkpoint=None if checkpoint is None or self.place is None else self.place.checkpoint,
         )
-    recorder.check()
-    record = {
-        "preset": "paper",
-        "loss": settings.loss.name,
-        "loss_weights": asdict(settings.loss.weights),
-        **started.record(),
-        "optimiser": optimiser.record(),
-        "epochs": settings.epochs,
-        "max_steps": settings.max_steps,
-        "batch_size": settings.batch_size,
-        "precision": settings.precision,
-        "device": device,
-        "steps": recorder.steps,
-        "seconds": round(time.monotonic() - began, 1),
-        "photos": len(photos),
-        "skipped_photos": len(recorder.skipped),
-        "skipped": list(recorder.skipped)[:_LISTED],
-        "first_step": recorder.first,
-        "last_step": recorder.last,
-    }
-    return Trained(
-        explainer=started.explainer.cpu().eval(),
-        start=started.start,
-        record=record,
-        skipped=list(recorder.skipped),
-    )
+        if recorder.stop_signal and not self._is_over:
+            kept = "" if self.place is None else "; add --resume to go on from here"
+            self.say(f"Stopped after step {recorder.steps} of {recorder.total}{kept}.")
+            if recorder.stop_signal == signal.SIGTERM:
+                signal.raise_signal(signal.SIGTERM)  # whoever waits for it
+            raise KeyboardInterrupt
+        return device
+
+    @property
+    def _is_over(self) -> bool:
+        early = self.validator is not None and self.validator.stopped_early
+        return early or self.recorder.batches >= self.recorder.keys.total
+
+    def result(self, device: str, seconds: float) -> Trained:
+        """Describe what came out."""
+        settings, recorder, validator = self.settings, self.recorder, self.validator
+        recorder.check()
+        skipped = list(self.skipped.names)
+        record = {
+            "preset": "paper",
+            "loss": settings.loss.name,
+            "loss_weights": asdict(settings.loss.weights),
+            **self.decided["start"],
+            "optimiser": self.module.optimiser.record(),
+            "epochs": self.decided["epochs"],
+            "max_steps": settings.max_steps,
+            "batch_size": self.decided["batch_size"],
+            "accumulate": settings.accumulate,
+            "precision": settings.hardware.precision,
+            "device": device,
+            "devices": settings.hardware.devices,
+            "steps": recorder.steps,
+            "seconds": round(seconds, 1),
+            "resumed": self.checkpoint is not None,
+            "photos": len(self.photos) + len(self.left_out),
+            "photos_left_out": len(self.left_out),
+            "skipped_photos": len(skipped),
+            "skipped": skipped[:LISTED],
+            "first_step": recorder.first,
+            "last_step": recorder.last,
+            "curve": recorder.curve,
+            **({} if validator is None else validator.record()),
+        }
+        return Trained(
+            explainer=self.module.explainer.cpu().eval(),
+            start=self.decided["start"]["start"],
+            record=record,
+            skipped=skipped,
+            gain=None if validator is None else validator.gain,
+        )
+
+    def _decide(self, began: float) -> dict[str, Any]:
+        """Make the start, and fix what a resumed training must not decide anew."""
+        settings = self.settings
+        started = start_on_photos(
+            self.backbone, self.auxiliary, self.photos, settings.start,
+            batch_size=settings.batch_size or 32, workers=settings.workers, seed=settings.seed,
+            say=self.say,
+        )  # fmt: skip
+        self.skipped.add(started.skipped)
+        self.module = self._module(started.explainer)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        batch_size, epochs, most = settings.batch_size, settings.epochs or 1, settings.max_steps
+        if batch_size is None:
+            size = self.backbone.preprocessing.input_size
+            batch_size = largest_paying_batch(self.module, size, len(self.photos), device)
+            self.say(f"Batches of {batch_size} photos are the largest that pay here.")
+        self._check_batch(min(batch_size, len(self.photos)))
+        if settings.time_budget is not None:
+            reserved = _RESERVED if self.left_out else _RESERVED_WITHOUT_VALIDATION
+            left = settings.time_budget * (1 - reserved) - (time.monotonic() - began)
+            keys = self._keys(batch_size, 1, None)
+            fitting = steps_within(
+                self.module, self._loader(keys), left, device, settings.accumulate
+            )
+            most = min(fitting, most or fitting)
+            if settings.epochs is None:
+                epochs = -(-most * settings.accumulate // keys.batches_per_epoch)
+            self.say(f"{most} steps fit the time.")
+        self.module.cpu()
+        most_batches = None if most is None else most * settings.accumulate
+        total = -(-self._keys(batch_size, epochs, most_batches).total // settings.accumulate)
+        self.module.optimiser = replace(self.module.optimiser, total_steps=total)
+        explainer = started.explainer
+        return {
+            "batch_size": batch_size,
+            "epochs": epochs,
+            "most": most_batches,
+            "total_steps": total,
+            "device": device.type,
+            "start": started.record(),
+            "start_state": {n: v.clone() for n, v in explainer.state_dict().items()},
+            "shape": {"channels": explainer.channels, "num_classes": explainer.num_classes},
+        }
+
+    def _module(self, explainer: ExplainerNet) -> ExplainerModule:
+        total = 1 if self.checkpoint is None else self.decided["total_steps"]
+        optimiser = OptimiserSettings(
+            self.settings.learning_rate, self.settings.loss.weight_decay, total
+        )
+        weights = self.settings.loss.weights
+        return ExplainerModule(self.backbone, self.auxiliary, explainer, weights, optimiser)
+
+    def _keys(self, batch_size: int, epochs: int, most: int | None) -> BatchKeys:
+        seed = self.settings.seed
+        return BatchKeys(len(self.photos), batch_size, seed=seed, epochs=epochs, most=most)
+
+    def _loader(self, keys: BatchKeys) -> "DataLoader[Batch]":
+        photos = PhotoBatches(self.photos, self.backbone.preprocessing, augment=True)
+        return load_batches(photos, keys, workers=self.settings.workers)
+
+    def _images(self) -> NDArray[np.uint8]:
+        """Read the photos left out, (N, H, W, 3), as the classifier sees them."""
+        photos = PhotoBatches(self.left_out, self.backbone.preprocessing, augment=False)
+        keys = BatchKeys(len(self.left_out), 32, seed=0, shuffle=False)
+        found = []
+        if not self.left_out:
+            return np.empty((0, 1, 1, 3), np.uint8)
+        for batch in load_batches(photos, keys, workers=self.settings.workers):
+            self.skipped.add(batch.skipped)
+            found.append((batch.images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+        return np.concatenate(found)
+
+    def _check_batch(self, batch_size: int) -> None:
+        if batch_size < self.module.min_batch:
+            message = (
+                f"With one photo a batch, BatchNorm needs features of more than one position, and "
+                f"{self.auxiliary.label} ends in 1x1. Give more photos and "
+                "--batch-size 2 or more, or a larger --auxiliary-size."
+            )
+            raise InvalidInputError(message)
 
 
-def _check_batch(module: ExplainerModule, batch_size: int, auxiliary: Auxiliary) -> None:
-    if batch_size < module.min_batch:
-        message = (
-            f"With one photo a step, BatchNorm needs features of more than one position, and "
-            f"{auxiliary.label} ends in 1x1. Give more photos and "
-            "--batch-size 2 or more, or a larger --auxiliary-size."
-        )
+def _split(photos: Sequence[Photo], settings: PaperSettings) -> tuple[list[Photo], list[Photo]]:
+    """Leave photos out to judge on: the same ones for the same photos and seed."""
+    count = settings.validation
+    if count is None:
+        count = min(len(photos) // 10, MOST_VALIDATION)
+        count = 0 if count < LEAST_VALIDATION else count
+    if count >= len(photos):
+        message = f"--validation {count} leaves none of the {len(photos)} photos to train on."
         raise InvalidInputError(message)
+    chosen = set(np.random.default_rng(settings.seed).permutation(len(photos))[:count].tolist())
+    kept = [photo for number, photo in enumerate(photos) if number not in chosen]
+    return kept, [photos[number] for number in sorted(chosen)]
+
+
+def _asked(
+    backbone: Backbone, auxiliary: Auxiliary, photos: Sequence[Photo], settings: PaperSettings
+) -> dict[str, Any]:
+    """Return what must be the same when a training goes on; not what it runs on."""
+    given = asdict(settings)
+    for name in ("hardware", "workers", "max_bad"):
+        del given[name]
+    return {
+        "the classifier": fingerprint(
+            [backbone.weights.sha256, backbone.preprocessing.model_dump()]
+        ),
+        "the auxiliary": f"{auxiliary.label} {auxiliary.weights.sha256[:16]}",
+        "the list of photos": fingerprint([str(photo) for photo in photos]),
+        "precision": settings.hardware.precision,
+        **given,
+    }

@@ -1,10 +1,45 @@
 """What every recipe gives."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ptame_deploy.artifacts import Start
+from ptame_deploy.bootstrap import Interval
 from ptame_deploy.explainer import ExplainerNet
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What training gained on photos left out, with bootstrap 95 % intervals.
+
+    Attributes:
+        measure: what is compared.
+        start: its mean for the start.
+        trained: its mean for the trained explainer.
+        better: by how much the trained one is better, paired by photo; positive is better.
+    """
+
+    measure: str
+    start: Interval
+    trained: Interval
+    better: Interval
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the trained explainer is better beyond what chance explains."""
+        return self.better.low > 0
+
+    def record(self) -> dict[str, Any]:
+        """Describe the gain for a manifest."""
+        parts = {name: getattr(self, name).model_dump() for name in ("start", "trained", "better")}
+        return {"measure": self.measure, **parts}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Gain":
+        """Return what `record` described."""
+        parts = [Interval(**record[name]) for name in ("start", "trained", "better")]
+        return cls(record["measure"], *parts)
 
 
 @dataclass(frozen=True)
@@ -16,9 +51,11 @@ class Trained:
         start: what it began with.
         record: how it was trained, for its manifest.
         skipped: photos that could not be read, each with the reason.
+        gain: what training gained, or None where there were too few photos to tell.
     """
 
     explainer: ExplainerNet
     start: Start
     record: dict[str, Any]
     skipped: list[str]
+    gain: Gain | None

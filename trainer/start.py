@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.explainer import ExplainerNet, shares_classes, start_explainer
 from ptame_deploy.fused import NormalisedClassifier
 from trainer.data import Batch, BatchKeys, PhotoBatches, load_batches
+from trainer.sources import Photo
 
 StartChoice = Literal["auto", "activation-map", "fit", "random"]
 # A line through fewer photos says nothing about others.
@@ -85,7 +85,7 @@ def choose_start(choice: StartChoice, backbone: Backbone, auxiliary: Auxiliary) 
 def start_on_photos(
     backbone: Backbone,
     auxiliary: Auxiliary,
-    photos: Sequence[Path],
+    photos: Sequence[Photo],
     choice: StartChoice,
     *,
     batch_size: int,
@@ -98,7 +98,7 @@ def start_on_photos(
     Args:
         backbone: the classifier.
         auxiliary: gives the features.
-        photos: files; those that cannot be read are skipped and named.
+        photos: where they are; those that cannot be read are skipped and named.
         choice: of the user.
         batch_size: photos at once.
         workers: processes that decode photos.

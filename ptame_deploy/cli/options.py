@@ -173,6 +173,26 @@ def load_auxiliary(
     )
 
 
+def seconds(option: str, text: str) -> float:
+    """Read a time as people write it: 90s, 20m, 2h; a bare number is seconds.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    from ptame_deploy.errors import InvalidInputError
+
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        value = float(number) * units[unit]
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        message = f"{option} must be a time such as 90s, 20m or 2h, got {text!r}."
+        raise InvalidInputError(message)
+    return value
+
+
 def auxiliary_sizes(text: str | None) -> tuple[int, ...] | None:
     """Read ``224,448`` as numbers of pixels.
 

@@ -2,24 +2,19 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ptame_deploy.cli import console, options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ptame_deploy.auxiliaries import Auxiliary
     from ptame_deploy.backbones import Backbone
-    from trainer.few import FewResult
-    from trainer.result import Trained
 
-    Fit = Callable[[Backbone, Auxiliary, list[Path]], Trained]
-
-_PARTS_SHOWN = 10  # lines about progress where there is no terminal to draw a bar on
 FEW_PHOTOS = 20_000  # under so many, the paper's recipe has too little to learn from
+TRAINING = "training"  # folder of checkpoint and logs beside the explainer
+_FEW, _PAPER = "Preset few", "Preset paper"
 
 
 class PresetKind(StrEnum):
@@ -51,12 +46,16 @@ class PrecisionKind(StrEnum):
 
     fp32 = "fp32"
     bf16 = "bf16"
+    fp16 = "fp16"
 
 
 def train(
     photos: Annotated[
         list[Path],
-        typer.Argument(help="Photos, and folders of photos; no labels.", show_default=False),
+        typer.Argument(
+            help="Photos, folders of photos, lists of them (.txt), WebDataset shards (.tar).",
+            show_default=False,
+        ),
     ],
     *,
     backbone: options.BackboneOption,
@@ -79,39 +78,115 @@ def train(
             "else a linear fit to the classifier on these photos."
         ),
     ] = StartKind.auto,
-    masks: Annotated[
-        int | None, typer.Option(help="few: random masks that each photo is scored under (32).")
-    ] = None,
-    cache: Annotated[
-        bool, typer.Option(help="few: keep the scores for the next training, and after a kill.")
-    ] = True,
-    loss: Annotated[
-        LossKind | None,
-        typer.Option(
-            help="paper: loss weights; the backbone's own where it is one of these, else resnet50."
-        ),
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="paper: times that every photo is seen (1).")
-    ] = None,
-    max_steps: Annotated[
-        int | None, typer.Option(help="paper: stop after so many steps, within an epoch too.")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="paper: photos a step (32).")] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="paper: peak of the one cycle (1e-4).")
-    ] = None,
-    precision: Annotated[
-        PrecisionKind | None,
-        typer.Option(help="paper: bf16 is faster where the device has it (fp32)."),
-    ] = None,
     allow_no_gain: Annotated[
         bool,
-        typer.Option(help="few: write an explainer that is not clearly better than its start too."),
+        typer.Option(help="Write an explainer that is not clearly better than its start too."),
     ] = False,
+    max_bad: Annotated[
+        float | None,
+        typer.Option(
+            help="Unreadable photos that are tolerated: a share under 1, or a number (5 %, or 10 "
+            "where that is more)."
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(help="Processes that decode photos (0 on a CPU, up to 8 beside a GPU)."),
+    ] = None,
+    masks: Annotated[
+        int | None,
+        typer.Option(
+            help="Random masks that each photo is scored under (32).", rich_help_panel=_FEW
+        ),
+    ] = None,
+    cache: Annotated[
+        bool | None,
+        typer.Option(
+            "--cache/--no-cache",
+            help="Keep the scores for the next training, and after a kill (yes).",
+            rich_help_panel=_FEW,
+        ),
+    ] = None,
+    loss: Annotated[
+        LossKind | None,
+        typer.Option(
+            help="Loss weights; the backbone's own where it is one of these, else resnet50.",
+            rich_help_panel=_PAPER,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Times that every photo is seen (1).", rich_help_panel=_PAPER),
+    ] = None,
+    max_steps: Annotated[
+        int | None,
+        typer.Option(help="Stop after so many steps, within an epoch too.", rich_help_panel=_PAPER),
+    ] = None,
+    time_budget: Annotated[
+        str | None,
+        typer.Option(
+            help="About how long training may take (90s, 20m, 2h): the steps are made to fit.",
+            rich_help_panel=_PAPER,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Photos a batch (32).", rich_help_panel=_PAPER)
+    ] = None,
+    auto_batch: Annotated[
+        bool,
+        typer.Option(
+            "--auto-batch",
+            help="Measure the largest batch that pays on this machine.",
+            rich_help_panel=_PAPER,
+        ),
+    ] = False,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Batches a step (1).", rich_help_panel=_PAPER)
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="Peak of the one cycle (1e-4).", rich_help_panel=_PAPER),
+    ] = None,
+    precision: Annotated[
+        PrecisionKind | None,
+        typer.Option(
+            help="bf16 is faster where the device has it; fp16 needs a GPU (fp32).",
+            rich_help_panel=_PAPER,
+        ),
+    ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(help="GPUs, or processes on a CPU (1).", rich_help_panel=_PAPER),
+    ] = None,
+    validation: Annotated[
+        int | None,
+        typer.Option(
+            help="Photos left out to judge on (every tenth, up to 200); 0 for none.",
+            rich_help_panel=_PAPER,
+        ),
+    ] = None,
+    validate_every: Annotated[
+        int | None,
+        typer.Option(help="Steps between two looks at them (ten looks).", rich_help_panel=_PAPER),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            help="Stop after so many looks without a new best, and take the best.",
+            rich_help_panel=_PAPER,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with a training that was interrupted, or write one that was refused.",
+            rich_help_panel=_PAPER,
+        ),
+    ] = False,
+    checkpoint_every: Annotated[
+        str | None,
+        typer.Option(help="Time between two checkpoints (1m).", rich_help_panel=_PAPER),
     ] = None,
     class_names: options.ClassNamesOption = None,
     input_size: options.InputSizeOption = None,
@@ -121,34 +196,49 @@ def train(
     interpolation: options.InterpolationOption = None,
     seed: options.SeedOption = 0,
 ) -> None:
-    """Train an explainer for a classifier on a folder of photos.
+    """Train an explainer for a classifier on photos.
 
     The classifier's own answers are what is explained, so that no labels are needed. A photo that
-    cannot be decoded is named and skipped.
+    cannot be decoded is named and skipped. What is not clearly better than its start on photos left
+    out is not written (exit 1).
     """
-    from ptame_deploy.photos import find_photos
+    from ptame_deploy.cli import train_recipes
     from ptame_deploy.storage import check_writable
+    from trainer.parallel import launched_rank
+    from trainer.sources import find_training_photos
 
-    found = find_photos(photos)
+    helps = launched_rank() > 0  # of several processes, the first one speaks and writes
+    console.settings.quiet |= helps
+    found = find_training_photos(photos)
     recipe = preset or (PresetKind.few if len(found) < FEW_PHOTOS else PresetKind.paper)
-    chosen = {
-        "loss": None if loss is None else loss.value,
-        "epochs": epochs,
-        "max_steps": max_steps,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "precision": None if precision is None else precision.value,
-    }
-    given = {name: value for name, value in chosen.items() if value is not None}
     common = {
         "start": start.value,
         "workers": _default_workers() if workers is None else workers,
+        "max_bad": max_bad,
         "seed": seed,
     }
+    for_few = {"masks": masks, "cache": cache}
+    for_paper = {
+        "loss": None if loss is None else loss.value,
+        "epochs": epochs,
+        "max_steps": max_steps,
+        "time_budget": time_budget,
+        "batch_size": batch_size,
+        "auto_batch": auto_batch or None,
+        "accumulate": accumulate,
+        "learning_rate": learning_rate,
+        "precision": None if precision is None else precision.value,
+        "devices": devices,
+        "validation": validation,
+        "validate_every": validate_every,
+        "patience": patience,
+        "resume": resume or None,
+        "checkpoint_every": checkpoint_every,
+    }
     fit = (
-        _few(common, masks, cache, given, allow_no_gain)
+        train_recipes.few(common, for_few, for_paper)
         if recipe is PresetKind.few
-        else _paper(common, backbone, masks, given)
+        else train_recipes.paper(common, for_paper, for_few, backbone, output / TRAINING)
     )
     sizes = options.auxiliary_sizes(auxiliary_size)
     overrides = options.preprocessing_overrides(input_size, resize, mean, std, interpolation)
@@ -160,11 +250,15 @@ def train(
         backbone, weights=weights, preprocessing=overrides, class_names=class_names, seed=seed
     )
     loaded = options.load_auxiliary(classifier, auxiliary, auxiliary_weights, sizes, seed)
-    _warn_of_weights(classifier, loaded)
+    if not helps:
+        _warn_of_weights(classifier, loaded)
     result = fit(classifier, loaded, found)
+    if helps:
+        return
     if result.skipped:
         listed = console.bullet_list(result.skipped)
         console.warn(f"{len(result.skipped)} of {len(found)} photos were skipped:\n{listed}")
+    train_recipes.check_gain(result.gain, allowed=allow_no_gain)
     record = record_explainer(
         result.explainer,
         loaded,
@@ -175,115 +269,10 @@ def train(
         training_photos=result.record["photos"],
     )
     save_explainer(result.explainer, record, classifier, output, seed=seed, training=result.record)
+    train_recipes.forget_checkpoint(output / TRAINING)
     console.result(
         f"Trained in {result.record['seconds']:.0f} s from start '{result.start}': wrote "
         f"explainer.safetensors and explainer.json in {output}"
-    )
-
-
-def _few(
-    common: dict[str, Any],
-    masks: int | None,
-    cache: bool,  # noqa: FBT001
-    paper: dict[str, Any],
-    allow_no_gain: bool,  # noqa: FBT001
-) -> "Fit":
-    """Prepare the recipe for few photos."""
-    from ptame_deploy.errors import CheckFailedError, InvalidInputError
-    from ptame_deploy.storage import cache_folder
-    from trainer import few
-    from trainer.perturbation import MaskSettings
-
-    if paper:
-        named = ", ".join(f"--{name.replace('_', '-')}" for name in paper)
-        message = (
-            f"{named} belong to --preset paper; --preset few takes --masks and solves in one go."
-        )
-        raise InvalidInputError(message)
-    count = {} if masks is None else {"count": masks}
-    settings = few.FewSettings(
-        **common,
-        masks=MaskSettings(**count, seed=common["seed"]),
-        cache=cache_folder("scores") if cache else None,
-    )
-
-    def fit(classifier: "Backbone", auxiliary: "Auxiliary", photos: list[Path]) -> "Trained":
-        try:
-            result = few.train(
-                classifier, auxiliary, photos, settings, say=console.info, progress=console.steps
-            )
-        except KeyboardInterrupt:
-            if cache:
-                console.info("Scores are kept: the same command goes on from here.")
-            raise
-        console.result(describe_gain(result))
-        if not result.gain.is_clear and not allow_no_gain:
-            message = (
-                "Training did NOT make the explainer clearly better than its start on photos left "
-                "out, so nothing was written. Give more photos (or --masks), export the start "
-                "itself (ptame export without --explainer), or say --allow-no-gain."
-            )
-            raise CheckFailedError(message)
-        return result
-
-    return fit
-
-
-def _paper(
-    common: dict[str, Any], backbone: str, masks: int | None, given: dict[str, Any]
-) -> "Fit":
-    """Prepare the paper's recipe."""
-    from ptame_deploy.errors import InvalidInputError
-    from trainer import paper
-    from trainer.loop import StepReport
-    from trainer.loss_weights import loss_for
-
-    if masks is not None:
-        message = "--masks belongs to --preset few; --preset paper masks photos with the maps."
-        raise InvalidInputError(message)
-    loss = loss_for(backbone, given.pop("loss", None))
-    settings = paper.PaperSettings(**common, **given, loss=loss)
-
-    def fit(classifier: "Backbone", auxiliary: "Auxiliary", photos: list[Path]) -> "Trained":
-        with console.progress("Training", total=None) as bar:
-            task = bar.task_ids[0]
-
-            def show(report: StepReport) -> None:
-                terms = report.terms
-                short = (
-                    f"loss {terms['loss']:.3f} (CE {terms['cross_entropy']:.3f}, "
-                    f"area {terms['area']:.3f}, var {terms['variation']:.3g})"
-                )
-                bar.update(task, total=report.total, completed=report.step, description=short)
-                every = max(1, report.total // _PARTS_SHOWN)
-                if not bar.console.is_terminal and report.step % every == 0:
-                    console.info(f"  step {report.step} of {report.total}: {describe(terms)}")
-
-            result = paper.train(
-                classifier, auxiliary, photos, settings, say=console.info, on_step=show
-            )
-        console.result(f"First step: {describe(result.record['first_step'])}")
-        console.result(f"Last step:  {describe(result.record['last_step'])}")
-        return result
-
-    return fit
-
-
-def describe_gain(result: "FewResult") -> str:
-    """Return on one line how well photos left out are predicted, before and after."""
-    start, trained, more = result.gain.start, result.gain.trained, result.gain.difference
-    return (
-        f"Agreement with the scores of {start.photos} photos left out: start {start.mean:.3f}, "
-        f"trained {trained.mean:.3f} ({more.mean:+.3f}, 95 % interval {more.low:+.3f} to "
-        f"{more.high:+.3f})"
-    )
-
-
-def describe(terms: dict[str, float]) -> str:
-    """Return the loss and its terms on one line; the terms are before their weights."""
-    return (
-        f"loss {terms['loss']:.4f} (cross-entropy {terms['cross_entropy']:.4f}, "
-        f"area {terms['area']:.4f}, variation {terms['variation']:.4g})"
     )
 
 

@@ -3,9 +3,10 @@ import pytest
 import torch
 from PIL import Image
 
+from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.photos import find_photos
 from ptame_deploy.preprocessing import Preprocessing
-from trainer.data import BatchKeys, Key, PhotoBatches, load_batches
+from trainer.data import BatchKeys, Key, PhotoBatches, Skipped, load_batches
 
 pytestmark = pytest.mark.unit
 PREPROCESSING = Preprocessing(input_size=(48, 64), resize=72)
@@ -28,8 +29,61 @@ def test_order_and_chance_follow_seed_and_epoch():
     first = list(keys)
     assert first == list(keys) == list(same)
     assert first != list(other)
-    keys.set_epoch(1)
-    assert first != list(keys)
+    twice = list(BatchKeys(9, 4, seed=1, epochs=2))
+    assert twice[:3] == first
+    assert sorted(key.photo for batch in twice[3:] for key in batch) == list(range(9))
+    assert twice[3:] != first
+
+
+def test_any_batch_can_be_the_first():
+    def keys():
+        return BatchKeys(10, 4, seed=1, epochs=3)
+
+    whole = list(keys())
+    assert len(whole) == len(keys()) == 9
+    for first in range(10):
+        rest = keys()
+        rest.first = first
+        assert list(rest) == whole[first:]
+        assert len(rest) == len(whole) - first
+    assert list(BatchKeys(10, 4, seed=1, epochs=3, most=4)) == whole[:4]
+
+
+@pytest.mark.parametrize("processes", [2, 3, 7])
+def test_several_processes_get_parts_of_the_same_batches(processes):
+    whole = list(BatchKeys(17, 5, seed=2, epochs=2))
+    parts = []
+    for number in range(processes):
+        keys = BatchKeys(17, 5, seed=2, epochs=2)
+        keys.part = (number, processes)
+        parts.append(list(keys))
+    for batch, *shares in zip(whole, *parts, strict=True):
+        assert batch == [key for share in shares for key in share]
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_too_many_unreadable_photos_are_an_error():
+    skipped = Skipped(100, 0.02)
+    skipped.add(["a.png: not an image", "b.png: not an image"])
+    skipped.add(["a.png: not an image"])  # met again in the next epoch
+    with pytest.raises(
+        InvalidInputError, match=r"3 of 100 .* the 2 that --max-bad allows(.|\n)*c\.p"
+    ):
+        skipped.add(["c.png: not an image"])
+
+
+@pytest.mark.parametrize(
+    ("photos", "asked", "limit"),
+    [(50, None, 10), (1000, None, 50), (50, 0, 0), (50, 0.1, 5), (50, 1, 1), (50, 12, 12)],
+)
+def test_the_limit_of_unreadable_photos(photos, asked, limit):
+    assert Skipped(photos, asked).limit == limit
+
+
+@pytest.mark.parametrize("limit", [-1, float("nan"), float("inf")])
+def test_a_limit_that_is_none_is_refused(limit):
+    with pytest.raises(InvalidInputError, match="--max-bad"):
+        Skipped(10, limit)
 
 
 def test_without_shuffling_photos_keep_their_order():

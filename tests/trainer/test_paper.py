@@ -7,9 +7,11 @@ import torch
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.photos import find_photos
 from ptame_deploy.weights import state_sha256
+from trainer.hardware import Hardware
 from trainer.loss_weights import LOSSES
 from trainer.module import ExplainerModule
-from trainer.paper import PaperSettings, train
+from trainer.paper import train
+from trainer.paper_settings import PaperSettings
 
 pytestmark = pytest.mark.integration
 
@@ -95,7 +97,7 @@ def test_the_start_is_recorded(backbone, auxiliary, photos, start):
 
 
 def test_half_precision_trains(backbone, auxiliary, photos):
-    result = train(backbone, auxiliary, photos, settings(precision="bf16", max_steps=2))
+    result = train(backbone, auxiliary, photos, settings(hardware=Hardware("bf16"), max_steps=2))
     assert result.record["precision"] == "bf16"
     assert all(p.dtype == torch.float32 for p in result.explainer.parameters())
 

@@ -39,7 +39,12 @@ def test_train_writes_an_explainer_that_can_be_loaded(
     assert sorted(path.name for path in out.iterdir()) == [
         "explainer.json",
         "explainer.safetensors",
+        "training",
     ]
+    assert [path.name for path in (out / "training").iterdir()] == ["logs"]  # no checkpoint stays
+    logged = (out / "training/logs/part_0/metrics.csv").read_text().splitlines()
+    assert logged[0].startswith("epoch,step,train/area,train/cross_entropy,train/loss")
+    assert len(logged) == 5
     manifest = read_explainer_manifest(out)
     assert manifest.explainer.state == "trained"
     assert manifest.explainer.start == "fit"
@@ -112,7 +117,11 @@ def test_the_old_artifact_stays_until_the_new_one_is_whole(train, photo_folder, 
     before = (tmp_path / "out" / "explainer.json").read_text()
     assert train(photo_folder, "--learning-rate", "1e38", "--epochs", "30") == 1
     assert (tmp_path / "out" / "explainer.json").read_text() == before
-    assert len(list((tmp_path / "out").iterdir())) == 2
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "explainer.json",
+        "explainer.safetensors",
+        "training",
+    }
 
 
 @pytest.mark.parametrize(
@@ -124,7 +133,7 @@ def test_the_old_artifact_stays_until_the_new_one_is_whole(train, photo_folder, 
         (("--epochs", "0"), "--epochs must be at least 1"),
         (("--mean", "0.5"), "--mean takes three numbers"),
         (("--loss", "resnet18"), "resnet18"),
-        (("--masks", "8"), "--masks belongs to --preset few"),
+        (("--masks", "8"), "--masks: for --preset few only"),
         (("--precision", "int8"), "int8"),
         (("--start", "activation-map"), "--start fit"),
         (("no/such/folder",), "no/such/folder does not exist"),
@@ -159,8 +168,8 @@ def test_an_output_that_cannot_be_written_is_found_before_anything_is_loaded(
     assert (tmp_path / "out").read_text() == "a file"
 
 
-def test_an_interrupt_is_exit_130_and_leaves_no_artifact(
-    train, photo_folder, tmp_path, monkeypatch
+def test_an_interrupt_is_exit_130_and_can_be_gone_on_with(
+    train, photo_folder, tmp_path, monkeypatch, capsys
 ):
     from trainer.module import ExplainerModule
 
@@ -173,9 +182,23 @@ def test_an_interrupt_is_exit_130_and_leaves_no_artifact(
         return compute(self, images)
 
     monkeypatch.setattr(ExplainerModule, "compute_loss", interrupted)
-    assert train(photo_folder, "--epochs", "50", "--start", "random") == 130
+    options = (photo_folder, "--epochs", "6", "--start", "random")
+    assert train(*options) == 130
     assert len(calls) == 3
-    assert {path.name for path in tmp_path.iterdir()} == {"photos"}
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["training"]
+    assert "Stopped after step 3 of 6; add --resume to go on from here." in capsys.readouterr().err
+    assert train(*options) == 2
+    assert "holds a training: add --resume" in capsys.readouterr().err
+    assert train(*options, "--resume", "--learning-rate", "1e-3") == 2
+    assert (
+        "belongs to another training: learning_rate was 0.0001, now it is 0.001"
+        in capsys.readouterr().err
+    )
+    assert train(*options, "--resume") == 0
+    assert len(calls) == 6
+    resumed = read_explainer_manifest(tmp_path / "out").explainer.weights_sha256
+    assert train(*options) == 0
+    assert read_explainer_manifest(tmp_path / "out").explainer.weights_sha256 == resumed
 
 
 @pytest.fixture
@@ -239,7 +262,7 @@ def test_few_photos_are_trained_on_in_one_go(train, two_dozen, tmp_path, capsys)
     assert manifest.training["masks"] == {"count": 6, "cells": 7, "keep": 0.5, "seed": 0}
     assert manifest.training["classifier_passes"] == 24 * 7
     captured = capsys.readouterr()
-    assert "Agreement with the scores of 24 photos left out: start" in captured.out
+    assert "Agreement with the scores of masked copies, 24 photos left out: start" in captured.out
     assert "broken.png" in captured.err
     assert train(two_dozen, "--masks", "6", "--allow-no-gain", preset=None) == 0
     again = read_explainer_manifest(tmp_path / "out")
@@ -266,7 +289,7 @@ def test_no_gain_is_exit_1_and_writes_nothing_unless_allowed(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--epochs", "2", "--batch-size", "4"), "--epochs, --batch-size belong to --preset paper"),
+        (("--epochs", "2", "--batch-size", "4"), "--epochs, --batch-size: for --preset paper only"),
         (("--masks", "3"), "--masks must be at least 4"),
         (("--start", "random"), "nothing to sharpen"),
         (("--auxiliary-size", "64;96"), "--auxiliary-size takes whole numbers of pixels"),
