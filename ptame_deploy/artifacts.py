@@ -27,7 +27,7 @@ EXPLAINER_FILE, EXPLAINER_MANIFEST = "explainer.safetensors", "explainer.json"
 
 OWN_AUXILIARY = "self"  # the explained classifier's own features
 State = Literal["initialised", "trained"]
-Start = Literal["activation-map", "fit", "random"]
+Start = Literal["activation-map", "fit", "random", "imported"]
 Preset = Literal["few", "paper"]
 # Under so many steps a trained explainer is hardly another than its start (the paper: 40,000).
 FEW_STEPS = 100
@@ -223,6 +223,7 @@ class GraphManifest(ArtifactManifest):
                 "activation-map": "the auxiliary's class activation map",
                 "fit": "a linear fit",
                 "random": "RANDOM fusion weights: maps mean nothing",
+                "imported": "taken from a checkpoint",
             }[self.explainer.start]
             cautions.append(f"explainer is initialised, not trained: {kind}")
         elif (

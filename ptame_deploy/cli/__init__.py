@@ -26,6 +26,7 @@ from ptame_deploy.cli.doctor import doctor
 from ptame_deploy.cli.evaluate import evaluate
 from ptame_deploy.cli.explain import explain
 from ptame_deploy.cli.export import export
+from ptame_deploy.cli.import_checkpoint import import_checkpoint
 from ptame_deploy.cli.inspect import inspect
 from ptame_deploy.cli.quantize import quantize
 from ptame_deploy.cli.report import report
@@ -49,7 +50,9 @@ app = typer.Typer(
         "70 a bug in ptame, 130 interrupted, 143 terminated."
     ),
 )
-for command in (export, quantize, build, inspect, doctor, explain, evaluate, report, train):
+for command in (
+    export, quantize, build, inspect, doctor, explain, evaluate, report, train, import_checkpoint
+):  # fmt: skip
     app.command()(command)
 
 
