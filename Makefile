@@ -6,6 +6,7 @@ ENVIRONMENT := $(VENV)/.complete
 # Where `make bench` writes; the README's table is made from results/bench-cpu.json.
 BENCH_JSON ?= bench-work/bench.json
 BENCH_PRECISION_JSON ?= bench-work/bench-precision.json
+BENCH_TRAINING_JSON ?= bench-work/bench-training.json
 # With photos and a classifier of your own:
 #   make bench BENCH_PRECISION_ARGUMENTS="--backbone my.py:factory --photos FOLDER"
 BENCH_PRECISION_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 \
@@ -19,12 +20,13 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo test lint bench report environment clean
+.PHONY: help demo test lint bench bench-train report environment clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
 	@echo "make test      lint, types and tests"
 	@echo "make report    compare explanation methods on the demo's photos (report-work/report/)"
+	@echo "make bench-train  time a training step in its fast form and in the paper's"
 	@echo "make bench     reproduce the README's tables of speed and precision, and check their limits"
 
 environment: $(ENVIRONMENT)
@@ -62,6 +64,9 @@ bench: $(ENVIRONMENT)
 	$(BIN)/python scripts/benchmark.py --json "$(BENCH_JSON)" $(BENCH_ARGUMENTS)
 	$(BIN)/python scripts/demo_photos.py bench-work/photos --crops bench-work/crops
 	$(BIN)/python scripts/benchmark_precision.py --json "$(BENCH_PRECISION_JSON)" $(BENCH_PRECISION_ARGUMENTS)
+
+bench-train: $(ENVIRONMENT)
+	$(BIN)/python scripts/benchmark_training.py --json "$(BENCH_TRAINING_JSON)"
 
 report: $(ENVIRONMENT)
 	$(BIN)/python scripts/demo_photos.py report-work/photos --crops report-work/crops

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from trainer.loss_weights import LossWeights
 
@@ -71,16 +70,15 @@ def variation_term(masks: Tensor, border_weight: float) -> Tensor:
     return (vertical + horizontal + border_weight * border) / (2 * masks.shape[0])
 
 
-def loss_terms(logits: Tensor, target: Tensor, masks: Tensor, weights: LossWeights) -> LossTerms:
+def loss_terms(cross_entropy: Tensor, masks: Tensor, weights: LossWeights) -> LossTerms:
     """Compute the loss and its terms.
 
     Args:
-        logits: (B, classes) of the masked images.
-        target: (B,) int64, the classifier's own answer on the whole images.
+        cross_entropy: scalar, of the classifier's answers to the masked images against its own
+            answers to the whole ones.
         masks: (B, B, h, w) in [0, 1].
         weights: how the terms are added up.
     """
-    cross_entropy = functional.cross_entropy(logits.float(), target)
     area = area_term(masks, weights.area_power)
     variation = variation_term(masks, weights.border_weight)
     total = (

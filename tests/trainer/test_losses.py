@@ -6,7 +6,7 @@ import torch
 from ptame_deploy.errors import InvalidInputError
 from trainer.loss_weights import LOSSES, Loss, LossWeights, loss_for
 from trainer.losses import area_term, loss_terms, variation_term
-from trainer.masking import apply_mask
+from trainer.masking import apply_mask, masked_cross_entropy
 
 pytestmark = pytest.mark.unit
 
@@ -53,7 +53,7 @@ def test_the_loss_adds_the_weighted_terms():
     weights = LossWeights(0.5, 2.0, 0.1, area_power=1.0, border_weight=0.0)
     masks = torch.zeros(2, 2, 2, 2)
     masks[0, 0, 0, 0] = 1
-    terms = loss_terms(torch.zeros(2, 4), torch.tensor([1, 3]), masks, weights)
+    terms = loss_terms(torch.tensor(math.log(4)), masks, weights)
     assert terms.cross_entropy.item() == pytest.approx(math.log(4))
     assert terms.area.item() == pytest.approx(1 / 16 + 5e-4)
     assert terms.variation.item() == pytest.approx(2 / 4)
@@ -111,3 +111,20 @@ def test_weights_that_cannot_be_minimised_are_refused(values):
 def test_a_negative_weight_decay_is_refused():
     with pytest.raises(InvalidInputError, match="Weight decay"):
         Loss("mine", LOSSES["vgg16"].weights, weight_decay=-0.1)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5, 64])
+def test_the_chunked_cross_entropy_is_the_plain_one(chunk):
+    torch.manual_seed(0)
+    classifier = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 6, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(216, 4)
+    ).requires_grad_(requires_grad=False)
+    images, target = torch.rand(5, 3, 8, 8), torch.tensor([0, 3, 1, 1, 2])
+    masks = torch.rand(5, 1, 4, 4, requires_grad=True)
+    plain = torch.nn.functional.cross_entropy(classifier(apply_mask(images, masks)), target)
+    (expected,) = torch.autograd.grad(3 * plain, masks)
+    found = masked_cross_entropy(classifier, images, masks, target, chunk)
+    (gradient,) = torch.autograd.grad(3 * found, masks)
+    assert found.item() == pytest.approx(plain.item(), abs=1e-6)
+    assert torch.allclose(gradient, expected, atol=1e-7)
+    assert gradient.abs().max() > 1e-3

@@ -48,7 +48,9 @@ def test_masks_are_those_of_the_batchs_classes_in_the_reference_form(make_module
 def test_each_image_is_masked_with_its_own_class(make_module, monkeypatch, squares):
     module = make_module()
     seen = []
-    monkeypatch.setattr("trainer.module.apply_mask", lambda image, mask: seen.append(mask) or image)
+    monkeypatch.setattr(
+        "trainer.masking.apply_mask", lambda image, mask: seen.append(mask) or image * mask.mean()
+    )
     images = squares(4)
     module.compute_loss(images)
     target, taps = module.observe(images)
