@@ -8,12 +8,15 @@ penalty come from one pass over the photos, without steps, learning rates or a g
 classifier.
 
 What is fitted is small and shared by all classes, because most classes are on no photo: one gain
-for each tap that the start reads, and one class-independent row for each tap.
+and one class-independent row for each tap that the start reads. Rows at the finer taps predict the
+scores of photos left out better still, but the maps become rough, and the classifier is less sure
+of what such maps keep (results/training-trials.json).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +29,7 @@ PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 _TINY = 1e-12
 
 Vector = NDArray[np.float64]
+Rows = Literal["start", "all"]
 Matrix = NDArray[np.float32]
 
 
@@ -76,19 +80,24 @@ class SharedTerms:
 
     Attributes:
         start: (P,) the coefficients with which the explainer is its start.
+        gained: positions of the taps that the start reads.
+        rows: positions of the taps that have a class-independent row.
     """
 
-    def __init__(self, explainer: ExplainerNet) -> None:
+    def __init__(self, explainer: ExplainerNet, rows: Rows = "start") -> None:
         """Take a start.
 
         Args:
             explainer: its branches stay, its fusion rows are what gains act on.
+            rows: ``start`` for rows at the taps that the start reads; ``all`` for every tap.
         """
         ends = list(accumulate(explainer.channels))
         self._taps = [slice(end - c, end) for end, c in zip(ends, explainer.channels, strict=True)]
         self._fusion = explainer.fusion.weight.detach().cpu().numpy()
         self.gained = [tap for tap, part in enumerate(self._taps) if self._fusion[:, part].any()]
-        self.start = np.zeros(len(self.gained) + ends[-1])
+        self.rows = list(range(len(ends))) if rows == "all" else self.gained
+        width = sum(explainer.channels[tap] for tap in self.rows)
+        self.start = np.zeros(len(self.gained) + width)
         self.start[: len(self.gained)] = 1
 
     def columns(
@@ -104,16 +113,20 @@ class SharedTerms:
         Returns:
             (J, P).
         """
-        seen = [mask @ tap.T for mask, tap in zip(masks, attended, strict=True)]  # (J, C_l)
+        seen = {tap: masks[tap] @ attended[tap].T for tap in {*self.gained, *self.rows}}  # (J, C_l)
         row = self._fusion[class_index]
         gains = [seen[tap] @ row[self._taps[tap]] for tap in self.gained]
-        return np.concatenate([np.stack(gains, axis=1), *seen], axis=1)
+        return np.concatenate([np.stack(gains, axis=1), *(seen[tap] for tap in self.rows)], axis=1)
 
     def fused(self, coefficients: Vector) -> NDArray[np.float32]:
         """Return the fusion weights (classes, sum of C_l) that coefficients stand for."""
-        gains = np.split(coefficients, [len(self.gained)])
-        weights = np.broadcast_to(gains[1], self._fusion.shape).copy()
-        for gain, tap in zip(gains[0], self.gained, strict=True):
+        weights = np.zeros(self._fusion.shape)
+        gains, rest = np.split(coefficients, [len(self.gained)])
+        for tap in self.rows:
+            part = self._taps[tap]
+            row, rest = np.split(rest, [part.stop - part.start])
+            weights[:, part] += row
+        for gain, tap in zip(gains, self.gained, strict=True):
             weights[:, self._taps[tap]] += gain * self._fusion[:, self._taps[tap]]
         return weights.astype(np.float32)
 

@@ -5,6 +5,7 @@ linear in the explainer to the scores. No gradient of the classifier is needed, 
 the next training, and the same photos and seed give the same weights.
 """
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -26,11 +27,14 @@ from trainer.amortised import (
     CrossFit,
     MaskProjector,
     Moments,
+    Rows,
     Sample,
     SharedTerms,
     agreement,
     cross_fit,
     make_sample,
+    ridge,
+    total,
 )
 from trainer.data import BatchKeys, PhotoBatches, Skipped, load_batches
 from trainer.networks import lent
@@ -43,7 +47,7 @@ from trainer.perturbation import (
     photo_sha256,
     score_photo,
 )
-from trainer.result import Gain, Trained
+from trainer.result import SHOWN, Gain, Trained
 from trainer.sources import Photo
 from trainer.start import StartChoice, start_on_photos
 from trainer.teacher import open_teacher
@@ -67,6 +71,7 @@ class FewSettings:
     Attributes:
         start: what training begins with.
         masks: how photos are perturbed.
+        rows: taps that get a class-independent row; see `trainer.amortised.SharedTerms`.
         workers: processes that decode photos; 0 for the training process itself.
         seed: of everything random but the masks.
         cache: folder where scores are kept; None to keep none.
@@ -75,6 +80,7 @@ class FewSettings:
 
     start: StartChoice = "auto"
     masks: MaskSettings = field(default_factory=MaskSettings)
+    rows: Rows = "start"
     workers: int = 0
     seed: int = 0
     cache: Path | None = None
@@ -141,6 +147,7 @@ def train(
     say("Fitting ...")
     found = cross_fit(fitting.folds, fitting.terms.start)
     gain = fitting.judge(found)
+    before = copy.deepcopy(started.explainer).cpu().eval()
     with torch.no_grad():
         started.explainer.fusion.weight.copy_(
             torch.from_numpy(fitting.terms.fused(found.coefficients))
@@ -149,6 +156,7 @@ def train(
         "preset": "few",
         **started.record(),
         "masks": asdict(settings.masks),
+        "rows": settings.rows,
         "photos": len(photos),
         "photos_used": fitting.photos,
         "skipped_photos": len(skipped.names),
@@ -159,6 +167,7 @@ def train(
         "gains": found.coefficients[: len(fitting.terms.gained)].tolist(),
         "folds": FOLDS,
         "gain": gain.record(),
+        "curve": fitting.curve(found),
         "teacher": teacher.identity,
         "seconds": round(time.monotonic() - began, 1),
     }
@@ -168,6 +177,8 @@ def train(
         record=record,
         skipped=list(skipped.names),
         gain=gain,
+        started=before,
+        shown=np.stack(fitting.shown),
     )
 
 
@@ -218,10 +229,11 @@ class _Fitting:
         self.teacher = teacher
         self.settings = settings
         self.size = backbone.preprocessing.input_size
-        self.terms = SharedTerms(explainer)
+        self.terms = SharedTerms(explainer, settings.rows)
         self.project = MaskProjector(auxiliary.tap_sizes, self.size)
         self.folds = [Moments(len(self.terms.start)) for _ in range(FOLDS)]
         self.photos = self.passes = self.known = 0
+        self.shown: list[NDArray[np.uint8]] = []
         self._cache = (
             None if settings.cache is None else ScoreCache(settings.cache, teacher, settings.masks)
         )
@@ -258,6 +270,8 @@ class _Fitting:
         if len(self._judged) < JUDGED:
             self._judged.append((fold, sample))
         self.photos += 1
+        if len(self.shown) < SHOWN:
+            self.shown.append(image)
         self._waiting[fold].append(sample)
         if len(self._waiting[fold]) >= _BATCH:  # one large product is faster than many small ones
             self.folds[fold].add(self._waiting[fold])
@@ -279,6 +293,25 @@ class _Fitting:
         assert parts[1] is not None
         assert parts[2] is not None
         return Gain(MEASURE, parts[0], parts[1], parts[2])
+
+    def curve(self, found: CrossFit) -> list[tuple[int, float]]:
+        """Return how the last fold's photos are predicted by fits of 1, 2, ... other folds.
+
+        Returns:
+            (photos to train on, mean agreement); the first is the start's.
+        """
+        *others, _ = self.folds
+        judged = [one for fold, one in self._judged if fold == len(others)]
+        if not judged:
+            return []
+        fits = [(0, self.terms.start)]
+        for count in range(1, len(others) + 1):
+            sums = total(others[:count])
+            fits.append((sums.photos, ridge(sums, self.terms.start, [found.penalty])[0]))
+        return [
+            (photos, float(np.mean([agreement(one, fit) for one in judged])))
+            for photos, fit in fits
+        ]
 
     def _score(
         self, photo: str, image: NDArray[np.uint8], masks: NDArray[np.float32]

@@ -29,7 +29,7 @@ from trainer.module import ExplainerModule, OptimiserSettings
 from trainer.networks import lent
 from trainer.pace import largest_paying_batch, steps_within
 from trainer.paper_settings import PaperSettings, Place
-from trainer.result import Trained
+from trainer.result import SHOWN, Trained
 from trainer.sources import Photo
 from trainer.start import start_on_photos
 from trainer.validation import Validation
@@ -131,11 +131,11 @@ class _Training:
         self.recorder = Recorder(keys, self.skipped, on_step, settings.accumulate)
         self.callbacks: list[Callback] = [self.recorder]
         self.validator: Validator | None = None
-        images = self._images()
-        if len(images):
+        self.images = self._images()
+        if len(self.images):
             every = max(LEAST_STEPS_BETWEEN_LOOKS, self.recorder.total // LOOKS)
             self.validator = Validator(
-                Validation(self.module, images, self.decided["batch_size"]),
+                Validation(self.module, self.images, self.decided["batch_size"]),
                 self.recorder,
                 start=self.decided["start_state"],
                 every=settings.validate_every or every,
@@ -227,7 +227,14 @@ class _Training:
             record=record,
             skipped=skipped,
             gain=None if validator is None else validator.gain,
+            started=self._started(),
+            shown=self.images[:SHOWN],
         )
+
+    def _started(self) -> ExplainerNet:
+        explainer = ExplainerNet(**self.decided["shape"])
+        explainer.load_state_dict(self.decided["start_state"])
+        return explainer.eval()
 
     def _decide(self, began: float) -> dict[str, Any]:
         """Make the start, and fix what a resumed training must not decide anew."""

@@ -4,9 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ptame_deploy.artifacts import Start
 from ptame_deploy.bootstrap import Interval
 from ptame_deploy.explainer import ExplainerNet
+
+SHOWN = 8  # photos that a report shows
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class Trained:
         record: how it was trained, for its manifest.
         skipped: photos that could not be read, each with the reason.
         gain: what training gained, or None where there were too few photos to tell.
+        started: the explainer that training began with.
+        shown: (n, H, W, 3) uint8, a few photos to show both on: left out where there are such.
     """
 
     explainer: ExplainerNet
@@ -59,3 +66,5 @@ class Trained:
     record: dict[str, Any]
     skipped: list[str]
     gain: Gain | None
+    started: ExplainerNet
+    shown: NDArray[np.uint8]

@@ -258,6 +258,8 @@ def train(
     if result.skipped:
         listed = console.bullet_list(result.skipped)
         console.warn(f"{len(result.skipped)} of {len(found)} photos were skipped:\n{listed}")
+    page = output / TRAINING / "report.html"
+    train_recipes.report(page, result, classifier, loaded)
     train_recipes.check_gain(result.gain, allowed=allow_no_gain)
     record = record_explainer(
         result.explainer,
@@ -272,7 +274,7 @@ def train(
     train_recipes.forget_checkpoint(output / TRAINING)
     console.result(
         f"Trained in {result.record['seconds']:.0f} s from start '{result.start}': wrote "
-        f"explainer.safetensors and explainer.json in {output}"
+        f"explainer.safetensors and explainer.json in {output}; what it gained: {page}"
     )
 
 

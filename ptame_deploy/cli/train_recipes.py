@@ -118,6 +118,35 @@ def paper(
     return fit
 
 
+def report(path: Path, result: "Trained", classifier: "Backbone", auxiliary: "Auxiliary") -> None:
+    """Write the page about a training."""
+    from ptame_deploy import __version__
+    from trainer.report import write_report
+
+    record = result.record
+    facts = {
+        "Classifier": f"{classifier.name}, weights {classifier.weights.source}",
+        "Auxiliary": f"{auxiliary.label}, weights {auxiliary.weights.source}",
+        "Preset": record["preset"],
+        "Start": result.start,
+        "Photos": f"{record['photos']}, {record['skipped_photos']} of them unreadable",
+        "Time": f"{record['seconds']:.0f} s",
+    }
+    if record["preset"] == "few":
+        facts["Masks a photo"] = str(record["masks"]["count"])
+        facts["Coefficients, penalty"] = f"{record['coefficients']}, {record['penalty']:g}"
+        facts["Classifier passes"] = f"{record['classifier_passes']:,}"
+    else:
+        facts["Steps"] = f"{record['steps']} of batches of {record['batch_size']}"
+        facts["Loss weights"] = record["loss"]
+        facts["Device"] = f"{record['devices']} x {record['device']}, {record['precision']}"
+        facts["Stopped early"] = "yes" if record.get("stopped_early") else "no"
+    facts["Made by"] = f"ptame-deploy {__version__}"
+    if classifier.weights.random or auxiliary.weights.random:
+        facts["Caution"] = "RANDOM weights: maps and gains mean nothing"
+    write_report(path, result, classifier, auxiliary, facts)
+
+
 def forget_checkpoint(folder: Path) -> None:
     """Remove what a training is gone on from, once the explainer is written."""
     (folder / "last.ckpt").unlink(missing_ok=True)

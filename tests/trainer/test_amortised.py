@@ -67,12 +67,14 @@ def test_projected_masks_give_the_sum_over_the_enlarged_map(sizes):
         np.testing.assert_allclose(projected[tap] @ small.numpy().reshape(-1), expected, rtol=1e-4)
 
 
-def test_coefficients_are_the_map_that_they_stand_for():
+@pytest.mark.parametrize("rows", ["start", "all"])
+def test_coefficients_are_the_map_that_they_stand_for(rows):
     """Columns times coefficients is the masked sum of the map of the fused weights."""
     net, masks, features = started(), some_masks(), taps(1)
-    terms = SharedTerms(net)
+    terms = SharedTerms(net, rows)
     assert terms.gained == [0, 2]
-    assert len(terms.start) == 2 + sum(CHANNELS)
+    assert terms.rows == ([0, 2] if rows == "start" else list(range(len(CHANNELS))))
+    assert len(terms.start) == 2 + sum(CHANNELS[tap] for tap in terms.rows)
     generator = np.random.default_rng(0)
     for coefficients in (terms.start, generator.normal(size=len(terms.start))):
         columns = terms.columns(flat(features), MaskProjector(SIZES, IMAGE)(masks), class_index=4)

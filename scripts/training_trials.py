@@ -1,0 +1,282 @@
+"""Does `ptame train --preset few` help? Cross-validated trials on a user's photos.
+
+Every photo is judged once, by an explainer that was trained on the other folds' photos. Each
+variant is compared with its own start, photo by photo. Work is kept in --work: a kill loses one
+fold at most.
+
+    python scripts/training_trials.py PHOTOS --backbone my.py:build --json trials.json
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bench.device import describe_device
+from bench.measures.judge import Judge
+from bench.measures.measure import Measure, MeasureSettings
+from bench.measures.registry import choose
+from bench.suite import exit_code
+from engines.onnx_runtime import OnnxRuntime
+from ptame_deploy.artifacts import Provenance
+from ptame_deploy.auxiliaries import Auxiliary
+from ptame_deploy.backbones import Backbone, load_backbone
+from ptame_deploy.bootstrap import difference, interval
+from ptame_deploy.cli import console, options
+from ptame_deploy.explainer import ExplainerNet, FoldedExplainer
+from ptame_deploy.faithfulness import resize
+from ptame_deploy.floor_maps import centred_gaussian
+from ptame_deploy.fused import FusedModel
+from ptame_deploy.onnx_export import export_classifier
+from ptame_deploy.photos import find_photos, open_photo
+from ptame_deploy.preprocessing import to_float
+from ptame_deploy.storage import cache_folder, write_text
+from trainer.amortised import Rows
+from trainer.few import FewSettings, train
+from trainer.perturbation import MaskSettings
+from trainer.start import start_on_photos
+
+MEASURES = ("drop-matched", "insertion", "deletion")
+BATCH = 8
+Values = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to train: the auxiliary with its sizes, and which taps get rows."""
+
+    auxiliary: str
+    sizes: tuple[int, ...] | None
+    rows: Rows
+
+    @classmethod
+    def parse(cls, text: str) -> "Variant":
+        """Read AUXILIARY[@SIZE+SIZE][/all], as self or efficientnet_lite0@224+448/all."""
+        name, _, rows = text.partition("/")
+        auxiliary, _, sizes = name.partition("@")
+        found = tuple(int(size) for size in sizes.split("+")) if sizes else None
+        return cls(auxiliary, found, "all" if rows == "all" else "start")
+
+    @property
+    def start(self) -> str:
+        """Name of the start, which variants that differ by rows share."""
+        sizes = "" if self.sizes is None else "@" + "+".join(map(str, self.sizes))
+        return f"{self.auxiliary}{sizes}"
+
+    @property
+    def name(self) -> str:
+        """Name of the variant."""
+        return f"{self.start}/{self.rows}"
+
+
+class Trials:
+    """One classifier, its photos, and what was judged so far."""
+
+    def __init__(self, backbone: Backbone, photos: Sequence[Path], work: Path, steps: int) -> None:
+        self.backbone = backbone
+        self.photos = list(photos)
+        self.work = work
+        prepared = [backbone.preprocessing.apply(open_photo(path)) for path in self.photos]
+        self.images = np.stack(prepared)
+        settings = MeasureSettings(steps=steps, mean=backbone.preprocessing.mean)
+        self.measures: list[Measure] = choose(MEASURES, settings)
+        with tempfile.TemporaryDirectory(prefix="ptame-trials-") as folder:
+            graph = Path(folder) / "classifier.onnx"
+            export_classifier(backbone, graph)
+            self.judge = Judge(OnnxRuntime(graph), batch=BATCH)
+        starts = range(0, len(self.images), BATCH)
+        answers = [self.judge.classify(to_float(self.images[i : i + BATCH])) for i in starts]
+        whole = np.concatenate(answers)
+        self.classes = whole.argmax(axis=1)
+        self.before = whole.max(axis=1)
+
+    def judged(self, name: str, maps: "Any", which: Sequence[int]) -> Values:
+        """Judge maps of photos by every measure, or return what an earlier run found.
+
+        Args:
+            name: of the method and fold.
+            maps: makes the maps (n, H, W) where they are needed.
+            which: the photos.
+        """
+        kept = self.work / f"{name.replace('/', '-')}.npz"
+        if kept.is_file():
+            with np.load(kept, allow_pickle=False) as file:
+                return {column: file[column] for column in file.files}
+        began = time.monotonic()
+        rows = [self._read(index, saliency) for index, saliency in zip(which, maps(), strict=True)]
+        values = {column: np.array([row[column] for row in rows]) for column in rows[0]}
+        self.work.mkdir(parents=True, exist_ok=True)
+        np.savez(kept, allow_pickle=False, **values)
+        short = ", ".join(
+            f"{column} {values[column].mean():.2f}"
+            for column in ("insertion", "deletion", "ad50_matched", "ic50_matched")
+        )
+        console.info(f"  {name}: {short} ({time.monotonic() - began:.0f} s)")
+        return values
+
+    def maps(
+        self, auxiliary: Auxiliary, explainer: ExplainerNet, which: Sequence[int]
+    ) -> NDArray[np.float32]:
+        """Explain photos' own classes: (n, H, W) in [0, 1]."""
+        fused = FusedModel(self.backbone, auxiliary, FoldedExplainer(explainer))
+        found = []
+        with torch.inference_mode():
+            for start in range(0, len(which), BATCH):
+                part = list(which[start : start + BATCH])
+                images = torch.from_numpy(to_float(self.images[part]))
+                index = torch.from_numpy(self.classes[part])[:, None]
+                found.append(fused(images, index)[2][:, 0].numpy())
+        return np.stack([resize(one, self._size) for one in np.concatenate(found)])
+
+    def gaussian(self, which: Sequence[int]) -> NDArray[np.float32]:
+        """Return the floor (n, H, W)."""
+        return np.broadcast_to(centred_gaussian(*self._size), (len(which), *self._size))
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.images.shape[1], self.images.shape[2]
+
+    def _read(self, index: int, saliency: NDArray[np.float32]) -> dict[str, float]:
+        image = to_float(self.images[index : index + 1])[0]
+        target = int(self.classes[index])
+        found: dict[str, float] = {}
+        for measure in self.measures:
+            copies = ((copy, target) for copy in measure.variants(image, saliency))
+            after = self.judge.probabilities(copies)
+            found |= measure.read(float(self.before[index]), after).values
+        return found
+
+
+def main() -> int:
+    """Run the trials and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("photos", type=Path, nargs="+")
+    parser.add_argument("--backbone", required=True)
+    parser.add_argument("--class-names")
+    parser.add_argument(
+        "--variants", default="efficientnet_lite0@224,efficientnet_lite0@224/all,self"
+    )
+    parser.add_argument("--folds", type=int, default=4)
+    parser.add_argument("--masks", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=10, help="of insertion and deletion")
+    parser.add_argument("--work", type=Path, default=Path("bench-work/training-trials"))
+    parser.add_argument("--json", type=Path, default=Path("bench-work/training-trials.json"))
+    arguments = parser.parse_args()
+    return exit_code(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    backbone = load_backbone(arguments.backbone, class_names=arguments.class_names)
+    photos = find_photos(arguments.photos)
+    trials = Trials(backbone, photos, arguments.work, arguments.steps)
+    folds = [list(range(fold, len(photos), arguments.folds)) for fold in range(arguments.folds)]
+    found: dict[str, list[Values]] = {}
+    gains: dict[str, list[dict[str, Any]]] = {}
+    variants = [Variant.parse(text) for text in arguments.variants.split(",")]
+    for number, fold in enumerate(folds):
+        others = [photos[i] for i in range(len(photos)) if i not in set(fold)]
+        for variant in variants:
+            auxiliary = options.load_auxiliary(
+                backbone, variant.auxiliary, None, variant.sizes, seed=0
+            )
+            _one_fold(trials, variant, auxiliary, fold, others, number, arguments, found, gains)
+        name = f"gaussian.{number}"
+        values = trials.judged(name, lambda which=fold: trials.gaussian(which), fold)
+        found.setdefault("gaussian", []).append(values)
+    joined = {name: _joined(values) for name, values in found.items()}
+    report = {
+        "provenance": Provenance.here(seed=0).model_dump(mode="json"),
+        "device": describe_device().model_dump(mode="json"),
+        "backbone": arguments.backbone.rpartition("/")[2],
+        "weights_sha256": backbone.weights.sha256,
+        "photos": len(photos),
+        "folds": arguments.folds,
+        "masks": arguments.masks,
+        "steps": arguments.steps,
+        "methods": {name: _means(values) for name, values in joined.items()},
+        "trained_minus_start": {
+            variant.name: _differences(joined[variant.name], joined[variant.start])
+            for variant in variants
+        },
+        "training": gains,
+    }
+    write_text(arguments.json, json.dumps(report, indent=2) + "\n")
+    _show(report)
+    console.result(f"Wrote {arguments.json}")
+
+
+def _one_fold(
+    trials: Trials,
+    variant: Variant,
+    auxiliary: Auxiliary,
+    fold: list[int],
+    others: list[Path],
+    number: int,
+    arguments: argparse.Namespace,
+    found: dict[str, list[Values]],
+    gains: dict[str, list[dict[str, Any]]],
+) -> None:
+    """Judge a fold's photos by the start, and by what was trained on the others."""
+    backbone = trials.backbone
+
+    def start() -> NDArray[np.float32]:
+        started = start_on_photos(
+            backbone, auxiliary, others, "auto", batch_size=BATCH, workers=0, seed=0,
+            say=console.detail,
+        )  # fmt: skip
+        return trials.maps(auxiliary, started.explainer, fold)
+
+    def trained() -> NDArray[np.float32]:
+        settings = FewSettings(
+            masks=MaskSettings(count=arguments.masks), rows=variant.rows,
+            cache=cache_folder("scores"),
+        )  # fmt: skip
+        result = train(backbone, auxiliary, others, settings, progress=console.steps)
+        assert result.gain is not None
+        record = result.gain.record() | {"seconds": result.record["seconds"]}
+        kept = trials.work / f"{variant.name.replace('/', '-')}.{number}.json"
+        write_text(kept, json.dumps(record))
+        return trials.maps(auxiliary, result.explainer, fold)
+
+    for name, maps in ((variant.start, start), (variant.name, trained)):
+        if len(found.get(name, [])) <= number:  # variants may share a start
+            found.setdefault(name, []).append(trials.judged(f"{name}.{number}", maps, fold))
+    kept = trials.work / f"{variant.name.replace('/', '-')}.{number}.json"
+    gains.setdefault(variant.name, []).append(json.loads(kept.read_text(encoding="utf-8")))
+
+
+def _joined(parts: Sequence[Values]) -> Values:
+    return {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
+
+
+def _means(values: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
+    return {name: _dumped(interval(column)) for name, column in values.items()}
+
+
+def _differences(one: Values, other: Values) -> dict[str, Any]:
+    return {name: _dumped(difference(one[name], other[name])) for name in one}
+
+
+def _dumped(found: Any) -> dict[str, Any]:
+    return found.model_dump()  # type: ignore[no-any-return]
+
+
+def _show(report: Mapping[str, Any]) -> None:
+    for name, columns in report["trained_minus_start"].items():
+        console.result(f"{name}, trained minus start:")
+        for column, one in columns.items():
+            text = f"{one['mean']:+.2f} ({one['low']:+.2f} to {one['high']:+.2f})"
+            console.result(f"  {column:<16} {text}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
