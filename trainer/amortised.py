@@ -10,7 +10,7 @@ classifier.
 What is fitted is small and shared by all classes, because most classes are on no photo: one gain
 and one class-independent row for each tap that the start reads. Rows at the finer taps predict the
 scores of photos left out better still, but the maps become rough, and the classifier is less sure
-of what such maps keep (results/training-trials.json).
+of what such maps keep (scripts/training_trials.py compares both on photos of yours).
 """
 
 from collections.abc import Sequence
