@@ -1,9 +1,12 @@
 """The paper's settings for three classifiers: loss weights, exponents and weight decay."""
 
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.errors import ArtifactError, InvalidInputError
+from ptame_deploy.storage import write_text
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,49 @@ def loss_for(backbone: str, asked: str | None = None) -> Loss:
 
     Args:
         backbone: the classifier's name; its own are taken where it has some.
-        asked: the name that the user gave, or None.
+        asked: the name that the user gave, a file of `write_loss`, or None.
 
     Raises:
-        InvalidInputError: no loss weights have the name that was asked for.
+        InvalidInputError: no loss weights have the name that was asked for, or no such file.
+        ArtifactError: the file is corrupt.
     """
+    if asked is not None and asked.endswith(".json"):
+        return read_loss(Path(asked))
     name = asked or (backbone if backbone in LOSSES else DEFAULT_LOSS)
     if name not in LOSSES:
-        message = f"No loss weights are called {name!r}. There are: {', '.join(LOSSES)}."
+        message = (
+            f"No loss weights are called {name!r}. There are: {', '.join(LOSSES)}, and files that "
+            "ptame tune writes (loss.json)."
+        )
         raise InvalidInputError(message)
     return LOSSES[name]
+
+
+def write_loss(path: Path, loss: Loss) -> None:
+    """Write loss weights for ``ptame train --loss``.
+
+    Raises:
+        InvalidInputError: the file cannot be written.
+        MissingRequirementError: the disk is full.
+    """
+    write_text(path, json.dumps(asdict(loss), indent=2) + "\n")
+
+
+def read_loss(path: Path) -> Loss:
+    """Read what `write_loss` wrote.
+
+    Raises:
+        InvalidInputError: no such file, or weights that cannot be minimised.
+        ArtifactError: it is corrupt.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        numbers = {name: float(value) for name, value in found["weights"].items()}
+        weights = LossWeights(**numbers)
+        return Loss(str(found["name"]), weights, float(found["weight_decay"]))
+    except OSError as error:
+        message = f"The loss weights {path} cannot be read: {error.strerror}."
+        raise InvalidInputError(message) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        message = f"{path} holds no loss weights as ptame tune writes them ({error})."
+        raise ArtifactError(message) from error

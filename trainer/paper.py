@@ -108,7 +108,7 @@ class _Training:
         self.say = say
         self.photos, self.left_out = _split(photos, settings)
         self.skipped = Skipped(len(photos), settings.max_bad)
-        self.asked = _asked(backbone, auxiliary, photos, settings)
+        self.asked = plan(backbone, auxiliary, photos, settings)
         self.checkpoint: dict[str, Any] | None = None
         if place is not None and place.resume:
             self.checkpoint = read_checkpoint(place.checkpoint)
@@ -144,9 +144,11 @@ class _Training:
             )
             self.callbacks.append(self.validator)
         if self.place is not None:
-            plan = {**self.asked, "decided": self.decided}
+            whole = {**self.asked, "decided": self.decided}
             self.callbacks.append(
-                Checkpointer(self.place.checkpoint, self.recorder, plan, seconds=self.place.seconds)
+                Checkpointer(
+                    self.place.checkpoint, self.recorder, whole, seconds=self.place.seconds
+                )
             )
 
     def run(self) -> str:
@@ -332,7 +334,7 @@ def _split(photos: Sequence[Photo], settings: PaperSettings) -> tuple[list[Photo
     return kept, [photos[number] for number in sorted(chosen)]
 
 
-def _asked(
+def plan(
     backbone: Backbone, auxiliary: Auxiliary, photos: Sequence[Photo], settings: PaperSettings
 ) -> dict[str, Any]:
     """Return what must be the same when a training goes on; not what it runs on."""

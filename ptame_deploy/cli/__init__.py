@@ -31,6 +31,7 @@ from ptame_deploy.cli.inspect import inspect
 from ptame_deploy.cli.quantize import quantize
 from ptame_deploy.cli.report import report
 from ptame_deploy.cli.train import train
+from ptame_deploy.cli.tune import tune
 from ptame_deploy.errors import InvalidInputError, MissingRequirementError, PtameError
 
 INTERRUPTED = 130
@@ -51,7 +52,8 @@ app = typer.Typer(
     ),
 )
 for command in (
-    export, quantize, build, inspect, doctor, explain, evaluate, report, train, import_checkpoint
+    export, quantize, build, inspect, doctor, explain, evaluate, report, train, tune,
+    import_checkpoint,
 ):  # fmt: skip
     app.command()(command)
 

@@ -24,14 +24,6 @@ class PresetKind(StrEnum):
     paper = "paper"
 
 
-class LossKind(StrEnum):
-    """The paper's loss weights, by the classifier that they were tuned for."""
-
-    vgg16 = "vgg16"
-    resnet50 = "resnet50"
-    vit_b_16 = "vit_b_16"
-
-
 class StartKind(StrEnum):
     """What training begins with."""
 
@@ -108,9 +100,10 @@ def train(
         ),
     ] = None,
     loss: Annotated[
-        LossKind | None,
+        str | None,
         typer.Option(
-            help="Loss weights; the backbone's own where it is one of these, else resnet50.",
+            help="Loss weights: vgg16, resnet50 (default, but for those two) or vit_b_16, or a "
+            "file that `ptame tune` wrote.",
             rich_help_panel=_PAPER,
         ),
     ] = None,
@@ -219,7 +212,7 @@ def train(
     }
     for_few = {"masks": masks, "cache": cache}
     for_paper = {
-        "loss": None if loss is None else loss.value,
+        "loss": loss,
         "epochs": epochs,
         "max_steps": max_steps,
         "time_budget": time_budget,
