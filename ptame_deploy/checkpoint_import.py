@@ -46,7 +46,8 @@ def import_explainer(
         num_classes: of the classifier.
 
     Raises:
-        InvalidInputError: a branch or the fusion is missing, or there are several candidates.
+        InvalidInputError: a branch or the fusion is missing, or the fusion or a branch's BatchNorm
+            has several candidates.
     """
     modules: dict[str, dict[str, Tensor]] = {}
     for name, tensor in state.items():

@@ -84,6 +84,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         plan = checkpoint[_KEY]
         dict(plan)
+        dict(checkpoint["callbacks"])
+        dict(checkpoint["state_dict"])
     except Exception as error:  # unpickling foreign bytes raises almost anything
         reason = str(error).split("\n", maxsplit=1)[0] or type(error).__name__
         message = f"{path} is no checkpoint of ptame train, or corrupt ({reason}). Remove it."

@@ -1,6 +1,7 @@
 """Photos as batches of training images, the same for a seed whatever the number of workers."""
 
 import math
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -208,4 +209,12 @@ def load_batches(dataset: PhotoBatches, keys: BatchKeys, *, workers: int) -> "Da
         workers: processes that decode; 0 for the calling one.
     """
     # The sampler deals whole batches, so that the loader must not batch again.
-    return DataLoader(dataset, batch_size=None, sampler=keys, num_workers=workers)
+    return DataLoader(
+        dataset, batch_size=None, sampler=keys, num_workers=workers, worker_init_fn=_obey
+    )
+
+
+def _obey(_worker: int) -> None:
+    """Leave Ctrl-C to the training process, whose handlers a forked worker would have."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

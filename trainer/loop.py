@@ -18,7 +18,7 @@ from ptame_deploy.errors import InvalidInputError
 from trainer.data import Batch, BatchKeys, Skipped
 from trainer.hardware import Hardware, Precision
 from trainer.module import ExplainerModule  # before Lightning: says how to install it
-from trainer.parallel import rank, total_count, world_size
+from trainer.parallel import gather_names, rank, total_count, world_size
 
 from lightning.pytorch import Callback, LightningModule, Trainer  # isort: skip
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger  # isort: skip
@@ -82,6 +82,7 @@ class Recorder(Callback):
         self.stop_signal = 0
         self._every = max(1, self.total // _POINTS)
         self._recent: list[list[float]] = []
+        self._usable = False  # whether any batch of the step could be used
         self._images = 0
         self._began = time.monotonic()
 
@@ -108,17 +109,19 @@ class Recorder(Callback):
     ) -> None:
         """Keep the step's loss terms, and the names of photos that it could not read."""
         self.batches += 1
-        self.skipped.add(batch.skipped)
+        self.skipped.add(gather_names(batch.skipped, pl_module.device))
         self._images += total_count(len(batch.images), pl_module.device)
         terms = outputs["terms"] if outputs else None
         if terms is not None:  # else too few of the batch's photos could be read
             self.last = terms
             self.first = self.first or terms
-            if self.at_step:
-                self.steps += 1
-                self._keep(terms)
-                pace = self._images / max(time.monotonic() - self._began, 1e-9)
-                self.on_step(StepReport(self.steps, self.total, terms, pace))
+            self._usable = True
+        if self.at_step and self._usable:
+            self._usable = False
+            self.steps += 1
+            self._keep(self.last)
+            pace = self._images / max(time.monotonic() - self._began, 1e-9)
+            self.on_step(StepReport(self.steps, self.total, self.last, pace))
         asked = trainer.strategy.reduce_boolean_decision(self.stop_signal != 0, all=False)
         if asked and self.at_step:
             self.stop_signal = self.stop_signal or signal.SIGINT  # another process was asked
@@ -143,8 +146,8 @@ class Recorder(Callback):
         self.curve, self._recent = state_dict["curve"], state_dict["recent"]
         self.skipped.add(state_dict["skipped"])
 
-    def check(self) -> None:
-        """Refuse a training of no steps.
+    def finish(self) -> None:
+        """Complete the curve, and refuse a training of no steps.
 
         Raises:
             InvalidInputError: no batch could be used.
@@ -153,10 +156,15 @@ class Recorder(Callback):
             reasons = "\n".join(f"  - {reason}" for reason in list(self.skipped.names)[:_LISTED])
             message = f"None of the photos could be used; nothing was trained.\n{reasons}"
             raise InvalidInputError(message.rstrip())
+        self._flush()
 
     def _keep(self, terms: dict[str, float]) -> None:
         self._recent.append([float(self.steps), *terms.values()])
-        if len(self._recent) >= self._every or self.steps == self.total:
+        if len(self._recent) >= self._every:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._recent:
             columns = zip(*self._recent, strict=True)
             self.curve.append([sum(column) / len(self._recent) for column in columns])
             self._recent = []

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+# Keeps small gradients above half precision's least number; a power of 2 changes no digit.
+_SCALE = 1024.0
+
 
 def apply_mask(image: Tensor, mask: Tensor) -> Tensor:
     """Multiply a mask into an image.
@@ -66,7 +69,8 @@ class _MaskedCrossEntropy(torch.autograd.Function):
                 free = mask.detach().requires_grad_()
                 logits = classifier(apply_mask(image, free)).float()
                 loss = functional.cross_entropy(logits, index, reduction="sum")
-            gradients.append(torch.autograd.grad(loss, free)[0])
+                scaled = _SCALE * loss
+            gradients.append(torch.autograd.grad(scaled, free)[0] / _SCALE)
             losses.append(loss.detach())
         ctx.save_for_backward(torch.cat(gradients) / len(images))
         return torch.stack(losses).sum() / len(images)

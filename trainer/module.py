@@ -77,6 +77,8 @@ class ExplainerModule(LightningModule):
         self.optimiser = optimiser
         self.min_batch = _min_batch(auxiliary)
         self.strict_loading = False  # a checkpoint holds the explainer alone
+        self.resumed_at = 0  # steps that were taken before Lightning began to count
+        self._usable = False  # whether any batch of the step could be used
         self.train()
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
@@ -163,21 +165,31 @@ class ExplainerModule(LightningModule):
         images = batch.images
         if total_count(len(images), self.device) < self.min_batch:
             return self._nothing()
+        self._usable = True
         terms = self.compute_loss(images)
         values = LossTerms(*total(terms.stacked() / world_size())).as_floats()
+        step = self.resumed_at + self.global_step
         if not math.isfinite(values["loss"]):
             listed = ", ".join(f"{name} {value:g}" for name, value in values.items())
             message = (
-                f"The loss is not finite at step {self.global_step + 1} ({listed}): training "
+                f"The loss is not finite at step {step + 1} ({listed}): training "
                 "stopped, no explainer was written. Try a smaller --learning-rate or --precision "
                 "fp32."
             )
             raise CheckFailedError(message)
-        self.log_dict({f"train/{name}": value for name, value in values.items()})
+        named = {f"train/{name}": value for name, value in values.items()}
+        self.log_dict({**named, "step": float(step + 1)})  # Lightning takes it for the axis
         return {"loss": terms.total, "terms": values}
 
+    def on_before_optimizer_step(self, optimizer: Any) -> None:  # noqa: ARG002
+        """Let a step without any usable batch move nothing: AdamW decays at gradients of 0 too."""
+        if not self._usable:
+            for parameter in self.explainer.parameters():
+                parameter.grad = None
+        self._usable = False
+
     def _nothing(self) -> dict[str, Any] | None:
-        """Skip a step; among several processes all must take one, so that it moves nothing."""
+        """Skip a batch; several processes cannot, since their gradients meet."""
         if world_size() == 1:
             return None
         return {"loss": sum(p.sum() for p in self.explainer.parameters()) * 0.0, "terms": None}

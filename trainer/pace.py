@@ -4,23 +4,33 @@ import copy
 import itertools
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
 from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.faithfulness import PERCENTAGES
 from trainer.data import Batch
+from trainer.hardware import Precision
 from trainer.module import ExplainerModule
+from trainer.validation import Validation
 
 LARGEST_BATCH = 512
 # A larger batch is taken only if it is this much faster: its steps are fewer, too.
 _PAYS = 1.05
-_MEASURED = 3  # steps, after one that warms up
+MEASURED = 3  # steps, after one that warms up
+_JUDGED = 8  # photos that judging is measured on
 
 
 def largest_paying_batch(
-    module: ExplainerModule, size: tuple[int, int], photos: int, device: torch.device
+    module: ExplainerModule,
+    size: tuple[int, int],
+    photos: int,
+    device: torch.device,
+    *,
+    precision: Precision = "fp32",
 ) -> int:
     """Double the batch as long as it fits into memory and images get cheaper.
 
@@ -29,6 +39,7 @@ def largest_paying_batch(
         size: height and width of the images.
         photos: that there are; a batch is never larger.
         device: to measure on.
+        precision: of the networks' arithmetic.
 
     Returns:
         Photos a step.
@@ -37,7 +48,7 @@ def largest_paying_batch(
         InvalidInputError: not even the smallest batch fits.
     """
     best, fastest = 0, 0.0
-    with _borrowed(module, device):
+    with _borrowed(module, device), _autocast(device, precision):
         batch = min(max(2, module.min_batch), photos)
         while batch <= min(photos, LARGEST_BATCH):
             try:
@@ -64,7 +75,9 @@ def steps_within(
     loader: "DataLoader[Batch]",
     seconds: float,
     device: torch.device,
-    accumulate: int,
+    *,
+    precision: Precision = "fp32",
+    accumulate: int = 1,
 ) -> int:
     """Measure a few real batches, decoding included, and tell how many steps fit a time.
 
@@ -73,14 +86,15 @@ def steps_within(
         loader: deals batches.
         seconds: that there are.
         device: to measure on.
+        precision: of the networks' arithmetic.
         accumulate: batches a step.
 
     Returns:
         At least 1.
     """
-    with _borrowed(module, device):
+    with _borrowed(module, device), _autocast(device, precision):
         began, measured = time.monotonic(), 0
-        for number, batch in enumerate(itertools.islice(loader, _MEASURED + 1)):
+        for number, batch in enumerate(itertools.islice(loader, MEASURED + 1)):
             if len(batch.images) >= module.min_batch:
                 _step(module, batch.images.to(device))
             if number == 0:
@@ -89,6 +103,33 @@ def steps_within(
                 measured += 1
         spent = (time.monotonic() - began) / max(measured, 1)
     return max(1, int(seconds / max(spent, 1e-6)) // accumulate)
+
+
+def judging_seconds(validation: Validation, device: torch.device, *, looks: int) -> float:
+    """Tell how long looks at the photos left out will take, and the comparison at the end.
+
+    Args:
+        validation: is measured on a few of its photos.
+        device: to measure on.
+        looks: besides the one at the start.
+    """
+    few = Validation(validation.module, validation.images[:_JUDGED], validation.batch)
+    with _borrowed(validation.module, device):
+        maps = few.explainer_maps(few.module.explainer)  # the first pass warms up
+        began = time.monotonic()
+        few.judge(few.explainer_maps(few.module.explainer))
+        look = time.monotonic() - began
+        began = time.monotonic()
+        few.judge(maps, PERCENTAGES)
+        conclusion = 4 * (time.monotonic() - began)  # start, trained, two floors
+    return (look * (looks + 1) + conclusion) * len(validation.images) / len(few.images)
+
+
+def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    if precision == "fp32":
+        return nullcontext()
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+    return torch.autocast(device.type, dtype)
 
 
 @contextmanager
@@ -112,7 +153,7 @@ def _seconds_per_step(
     images = torch.rand(batch, 3, *size, device=device)
     _step(module, images)
     best = float("inf")
-    for _ in range(_MEASURED):
+    for _ in range(MEASURED):
         began = time.perf_counter()
         _step(module, images)
         best = min(best, time.perf_counter() - began)

@@ -27,9 +27,9 @@ from trainer.data import Batch, BatchKeys, PhotoBatches, Skipped, load_batches
 from trainer.loop import Recorder, StepReport, run, silenced
 from trainer.module import ExplainerModule, OptimiserSettings
 from trainer.networks import lent
-from trainer.pace import largest_paying_batch, steps_within
+from trainer.pace import MEASURED, judging_seconds, largest_paying_batch, steps_within
 from trainer.paper_settings import PaperSettings, Place
-from trainer.result import SHOWN, Trained
+from trainer.result import LEAST_JUDGED, SHOWN, Trained
 from trainer.sources import Photo
 from trainer.start import start_on_photos
 from trainer.validation import Validation
@@ -38,11 +38,10 @@ from trainer.validator import ValidationReport, Validator
 from lightning.pytorch import Callback  # isort: skip
 
 LISTED = 20  # skipped photos that the record names
-LEAST_VALIDATION, MOST_VALIDATION = 8, 200  # photos left out, where the user does not say
+MOST_VALIDATION = 200  # photos left out, where the user does not say
 LOOKS = 10  # at the photos left out, where the user does not say when
 LEAST_STEPS_BETWEEN_LOOKS = 20
-# Of a time budget: for looks at the photos left out, start and writing.
-_RESERVED, _RESERVED_WITHOUT_VALIDATION = 0.15, 0.05
+_RESERVED = 0.05  # of a time budget, for what is not measured
 
 
 def train(
@@ -86,7 +85,7 @@ def train(
         made = _Training(backbone, auxiliary, photos, settings, place, say)
         made.prepare(began, on_step, on_validation)
         device = made.run()
-    return made.result(device, time.monotonic() - began)
+        return made.result(device, time.monotonic() - began)
 
 
 class _Training:
@@ -122,6 +121,7 @@ class _Training:
     ) -> None:
         """Make the start, decide on batches and steps, and set up who watches."""
         settings = self.settings
+        self.images = self._images()
         if self.checkpoint is None:
             self.decided = self._decide(began)
         else:
@@ -131,7 +131,6 @@ class _Training:
         self.recorder = Recorder(keys, self.skipped, on_step, settings.accumulate)
         self.callbacks: list[Callback] = [self.recorder]
         self.validator: Validator | None = None
-        self.images = self._images()
         if len(self.images):
             every = max(LEAST_STEPS_BETWEEN_LOOKS, self.recorder.total // LOOKS)
             self.validator = Validator(
@@ -166,6 +165,7 @@ class _Training:
             restore(checkpoint, *watching)
             self.module.load_state_dict(checkpoint["state_dict"], strict=False)
             recorder.keys.first = recorder.batches
+            self.module.resumed_at = recorder.steps
             self.say(f"Going on after step {recorder.steps} of {recorder.total} ...")
             if self._is_over:
                 return str(self.decided["device"])
@@ -196,7 +196,7 @@ class _Training:
     def result(self, device: str, seconds: float) -> Trained:
         """Describe what came out."""
         settings, recorder, validator = self.settings, self.recorder, self.validator
-        recorder.check()
+        recorder.finish()
         skipped = list(self.skipped.names)
         record = {
             "preset": "paper",
@@ -252,16 +252,21 @@ class _Training:
         batch_size, epochs, most = settings.batch_size, settings.epochs or 1, settings.max_steps
         if batch_size is None:
             size = self.backbone.preprocessing.input_size
-            batch_size = largest_paying_batch(self.module, size, len(self.photos), device)
+            batch_size = largest_paying_batch(
+                self.module, size, len(self.photos), device, precision=settings.hardware.precision
+            )
             self.say(f"Batches of {batch_size} photos are the largest that pay here.")
         self._check_batch(min(batch_size, len(self.photos)))
         if settings.time_budget is not None:
-            reserved = _RESERVED if self.left_out else _RESERVED_WITHOUT_VALIDATION
-            left = settings.time_budget * (1 - reserved) - (time.monotonic() - began)
-            keys = self._keys(batch_size, 1, None)
+            left = settings.time_budget * (1 - _RESERVED) - (time.monotonic() - began)
+            if len(self.images):
+                validation = Validation(self.module, self.images, batch_size)
+                left -= judging_seconds(validation, device, looks=LOOKS)
+            keys = self._keys(batch_size, MEASURED + 1, None)  # a batch an epoch is enough then
             fitting = steps_within(
-                self.module, self._loader(keys), left, device, settings.accumulate
-            )
+                self.module, self._loader(keys), left, device,
+                precision=settings.hardware.precision, accumulate=settings.accumulate,
+            )  # fmt: skip
             most = min(fitting, most or fitting)
             if settings.epochs is None:
                 epochs = -(-most * settings.accumulate // keys.batches_per_epoch)
@@ -325,7 +330,7 @@ def _split(photos: Sequence[Photo], settings: PaperSettings) -> tuple[list[Photo
     count = settings.validation
     if count is None:
         count = min(len(photos) // 10, MOST_VALIDATION)
-        count = 0 if count < LEAST_VALIDATION else count
+        count = 0 if count < LEAST_JUDGED else count
     if count >= len(photos):
         message = f"--validation {count} leaves none of the {len(photos)} photos to train on."
         raise InvalidInputError(message)

@@ -7,6 +7,8 @@ sum.
 """
 
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -66,6 +68,17 @@ def total(values: Tensor) -> Tensor:
 def total_count(count: int, device: torch.device) -> int:
     """Add up a number over all processes."""
     return count if world_size() == 1 else int(total(torch.tensor([count], device=device)))
+
+
+def gather_names(names: Sequence[str], device: torch.device) -> list[str]:
+    """Collect names of all processes, in the processes' order; mostly there are none."""
+    if total_count(len(names), device) == 0:
+        return []
+    if world_size() == 1:
+        return list(names)
+    found: list[Any] = [None] * world_size()
+    distributed.all_gather_object(found, list(names))
+    return [name for part in found for name in part]
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):

@@ -12,6 +12,7 @@ from ptame_deploy.bootstrap import Interval
 from ptame_deploy.explainer import ExplainerNet
 
 SHOWN = 8  # photos that a report shows
+LEAST_JUDGED = 8  # photos that a gain is told from
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,11 @@ class Gain:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the trained explainer is better beyond what chance explains."""
-        return self.better.low > 0
+        """Whether the trained explainer is better beyond what chance explains.
+
+        A handful of photos says nothing: the interval of one is a point.
+        """
+        return self.better.low > 0 and self.better.photos >= LEAST_JUDGED
 
     def record(self) -> dict[str, Any]:
         """Describe the gain for a manifest."""

@@ -109,6 +109,14 @@ def _photos_of_shard(shard: Path) -> Iterator[ShardPhoto]:
                 known = PurePosixPath(member.name).suffix.lower() in EXTENSIONS
                 if known and member.isreg() and not member.issparse():
                     yield ShardPhoto(shard, member.name, member.offset_data, member.size)
+            end = archive.offset
+        with shard.open("rb") as file:
+            file.seek(end)
+            mark = file.read(tarfile.BLOCKSIZE)
+        # The reader takes damage for the end, and the photos behind it would be missing unseen.
+        if len(mark) < tarfile.BLOCKSIZE or any(mark):
+            message = f"damaged or cut short at byte {end:,}"
+            raise tarfile.ReadError(message)
     except (tarfile.TarError, OSError, ValueError) as error:
         message = f"{shard} cannot be read as a plain tar file ({error})."
         raise InvalidInputError(message) from error
@@ -116,7 +124,7 @@ def _photos_of_shard(shard: Path) -> Iterator[ShardPhoto]:
 
 def _photos_of_list(path: Path) -> Iterator[Path]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         message = f"{path} cannot be read as a list of photos, one path a line in UTF-8 ({error})."
         raise InvalidInputError(message) from error

@@ -32,7 +32,7 @@ except ImportError as error:
     raise Missing(_message) from error
 
 STUDY, LOSS_FILE = "study.log", "loss.json"
-_NAME, _PLAN, _START = "loss weights", "plan", "start"
+_NAME, _PLAN, _START, _DIVERGED = "loss weights", "plan", "start", "diverged"
 # The paper's sets lie well within these bounds; all but power and border are searched by magnitude.
 _CROSS_ENTROPY, _AREA, _VARIATION = (0.01, 3.0), (0.05, 3.0), (1e-6, 1e-2)
 _WEIGHT_DECAY, _POWER, _BORDER = (1e-5, 0.3), (0.2, 1.0), (0.0, 0.5)
@@ -111,33 +111,11 @@ def tune(
     del asked["loss"]  # it is what is searched
     study = _open(folder, asked, settings.seed, resume=resume)
 
-    def objective(trial: Trial) -> float:
-        loss = _suggest(trial)
-
-        def look(report: ValidationReport) -> None:
-            if report.step == 0:
-                study.set_user_attr(_START, report.drop)
-            trial.report(report.drop, report.step)
-            if report.step and trial.should_prune():
-                raise optuna.TrialPruned
-
-        one = replace(settings, loss=loss)
-        result = train(backbone, auxiliary, photos, one, on_validation=look)
-        if result.gain is None:
-            message = "No photos are left out to judge by: give more, or say --validation N."
-            raise InvalidInputError(message)
-        return result.gain.trained.mean
-
-    def told(study: optuna.Study, trial: FrozenTrial) -> None:
-        best = min((one.value for one in _finished(study) if one.value is not None), default=None)
-        drop = trial.value if trial.state == TrialState.COMPLETE else None
-        number = len(_finished(study))
-        on_trial(TrialReport(number, _loss(trial.params), drop, best))
-
+    search = _Search(study, backbone, auxiliary, photos, settings, on_trial)
     left = trials - len(_finished(study))
     if left > 0:
         # A diverging training is a trial's outcome, not the search's.
-        study.optimize(objective, n_trials=left, catch=(CheckFailedError,), callbacks=[told])
+        study.optimize(search, n_trials=left, catch=(CheckFailedError,), callbacks=[search.told])
     complete = [one for one in _finished(study) if one.state == TrialState.COMPLETE]
     if not complete:
         message = "No trial came to its end: all diverged. Use a smaller --learning-rate."
@@ -147,6 +125,45 @@ def tune(
     )
     write_loss(folder / LOSS_FILE, found.loss)
     return found
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What Optuna calls: one training, and word of its outcome."""
+
+    study: optuna.Study
+    backbone: Backbone
+    auxiliary: Auxiliary
+    photos: Sequence[Photo]
+    settings: PaperSettings
+    on_trial: Callable[[TrialReport], None]
+
+    def __call__(self, trial: Trial) -> float:
+        settings = replace(self.settings, loss=_suggest(trial))
+
+        def look(report: ValidationReport) -> None:
+            if report.step == 0:
+                self.study.set_user_attr(_START, report.drop)
+            trial.report(report.drop, report.step)
+            if report.step and trial.should_prune():
+                raise optuna.TrialPruned
+
+        try:
+            result = train(self.backbone, self.auxiliary, self.photos, settings, on_validation=look)
+        except CheckFailedError:
+            trial.set_user_attr(_DIVERGED, True)  # noqa: FBT003 (its value)
+            raise
+        if result.gain is None:
+            message = "No photos are left out to judge by: give more, or say --validation N."
+            raise InvalidInputError(message)
+        return result.gain.trained.mean
+
+    def told(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Pass on what a trial showed."""
+        done = _finished(study)
+        best = min((one.value for one in done if one.value is not None), default=None)
+        drop = trial.value if trial.state == TrialState.COMPLETE else None
+        self.on_trial(TrialReport(len(done), _loss(trial.params), drop, best))
 
 
 def _open(folder: Path, asked: dict[str, Any], seed: int, *, resume: bool) -> optuna.Study:
@@ -166,7 +183,6 @@ def _open(folder: Path, asked: dict[str, Any], seed: int, *, resume: bool) -> op
             study = optuna.create_study(
                 study_name=_NAME,
                 storage=JournalStorage(JournalFileBackend(str(path))),
-                sampler=optuna.samplers.TPESampler(seed=seed),
                 pruner=optuna.pruners.MedianPruner(n_startup_trials=len(LOSSES) + 2),
                 load_if_exists=True,
             )
@@ -176,6 +192,8 @@ def _open(folder: Path, asked: dict[str, Any], seed: int, *, resume: bool) -> op
         except Exception as error:  # its reader raises almost anything on foreign bytes
             message = f"{path} is no search of ptame tune, or corrupt ({error}). Remove it."
             raise ArtifactError(message) from error
+    # Another seed each time: the same one would try the same weights again after a resume.
+    study.sampler = optuna.samplers.TPESampler(seed=seed + 100_003 * len(_finished(study)))
     if made is None:
         study.set_user_attr(_PLAN, asked)
     else:
@@ -198,7 +216,7 @@ def _finished(study: optuna.Study) -> list[FrozenTrial]:
         one
         for one in study.get_trials(deepcopy=False)
         if one.state in (TrialState.COMPLETE, TrialState.PRUNED)
-        or (one.state == TrialState.FAIL and one.intermediate_values)
+        or one.user_attrs.get(_DIVERGED, False)
     ]
 
 

@@ -107,10 +107,11 @@ class Validator(Callback):
     ) -> None:
         """Judge where it is time to."""
         recorder = self.recorder
-        if not recorder.at_step or self.history[-1]["step"] == recorder.steps:
+        if not recorder.at_step:
             return
         is_last = recorder.batches == recorder.keys.total
-        if is_last or recorder.steps % self.every == 0:
+        is_new = self.history[-1]["step"] != recorder.steps  # bad photos alone make no step
+        if is_new and (is_last or recorder.steps % self.every == 0):
             self._look(trainer, pl_module)
         if is_last or self.stopped_early:
             self._conclude(pl_module)

@@ -80,6 +80,7 @@ def paper(
     from trainer.loss_weights import loss_for
     from trainer.paper import train
     from trainer.paper_settings import PaperSettings, Place
+    from trainer.parallel import launched_rank
 
     _refuse("paper", others)
     chosen = {name: value for name, value in given.items() if value is not None}
@@ -110,7 +111,7 @@ def paper(
                 classifier, auxiliary, photos, settings, place=place, say=console.info,
                 on_step=live.step, on_validation=live.validation,
             )  # fmt: skip
-        if not console.settings.quiet or result.record["devices"] == 1:
+        if launched_rank() == 0:
             console.result(f"First step: {describe(result.record['first_step'])}")
             console.result(f"Last step:  {describe(result.record['last_step'])}")
         return result

@@ -61,7 +61,7 @@ def tune(
     found = find_training_photos(photos)
     settings = PaperSettings(
         loss=loss_for(backbone), max_steps=max_steps, batch_size=batch_size,
-        epochs=-(-max_steps * batch_size // len(found)) + 1, learning_rate=learning_rate,
+        epochs=max_steps, learning_rate=learning_rate,  # the steps are what ends a trial
         validation=validation, workers=workers, seed=seed,
     )  # fmt: skip
     sizes = options.auxiliary_sizes(auxiliary_size)

@@ -76,6 +76,11 @@ def test_steps_are_as_many_as_fit(costly, backbone, square_photos):
     assert steps_within(module, loader, 101.0, CPU, accumulate=1) == 50
     assert steps_within(module, loader, 101.0, CPU, accumulate=4) == 12
     assert steps_within(module, loader, 0.5, CPU, accumulate=1) == 1
+    few = load_batches(
+        PhotoBatches(photos, backbone.preprocessing, augment=True),
+        BatchKeys(len(photos), 64, seed=0, epochs=4), workers=0,
+    )  # fmt: skip
+    assert steps_within(module, few, 101.0, CPU) == 50  # one batch an epoch
     assert state_sha256(module.explainer) == before
 
 

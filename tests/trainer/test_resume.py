@@ -189,3 +189,30 @@ def test_what_the_machine_lacks_is_refused():
         Hardware("fp16")
     with pytest.raises(InvalidInputError, match=r"--devices must be 1 to 64 \(processes\), got 0"):
         Hardware(devices=0)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_last_batch_of_bad_photos_is_judged_all_the_same(
+    backbone, auxiliary, photos, tmp_path, accumulate, monkeypatch
+):
+    """Without shuffling, the broken photos make up the last batch."""
+    broken = [tmp_path / f"z{number}.png" for number in range(3)]
+    for path in broken:
+        path.write_text("no photo")
+    monkeypatch.setattr("trainer.paper._split", lambda every, _: (every[4:], every[:4]))
+    from trainer.data import BatchKeys
+
+    monkeypatch.setattr(BatchKeys, "_epoch", in_order)
+    given = {"accumulate": accumulate, "epochs": 1, "max_steps": None, "validate_every": 1}
+    result = train(backbone, auxiliary, [*photos[:10], *broken], settings(**given))
+    assert result.record["steps"] == (2 if accumulate == 1 else 1)
+    assert result.gain is not None
+    assert result.record["validation"][-1]["step"] == result.record["steps"]
+    assert result.record["skipped_photos"] == 3
+
+
+def in_order(self, _epoch):
+    from trainer.data import Key
+
+    keys = [Key(number, number) for number in range(self.photos)]
+    return [keys[start : start + 3] for start in range(0, self.photos, 3)]

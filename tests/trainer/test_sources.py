@@ -87,6 +87,26 @@ def test_a_shard_that_was_cut_off_after_it_was_listed_is_a_bad_photo(shard):
         read_photo(photo)
 
 
+@pytest.mark.parametrize("damage", ["cut between photos", "cut in a header", "a flipped bit"])
+def test_a_damaged_shard_is_refused_not_cut_short_unseen(shard, damage):
+    *_, before, last = find_training_photos([shard])
+    header = before.offset + 512 * -(-before.size // 512)  # of the file after this photo
+    assert header < last.offset
+    with shard.open("r+b") as file:
+        if damage == "a flipped bit":
+            file.seek(header + 3)
+            file.write(b"\xff")
+        else:
+            file.truncate(header + (0 if damage == "cut between photos" else 100))
+    with pytest.raises(InvalidInputError, match="damaged or cut short at byte"):
+        find_training_photos([shard])
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa.png\nb.png\n")
+    assert find_training_photos([tmp_path / "list.txt"]) == [tmp_path / "a.png", tmp_path / "b.png"]
+
+
 def test_links_and_devices_in_a_shard_are_no_photos(tmp_path):
     with tarfile.open(tmp_path / "c.tar", "w") as archive:
         for name, kind in (("a.png", tarfile.SYMTYPE), ("b.png", tarfile.CHRTYPE)):

@@ -41,10 +41,11 @@ def test_train_writes_an_explainer_that_can_be_loaded(
         "explainer.safetensors",
         "training",
     ]
-    assert [path.name for path in (out / "training").iterdir()] == ["logs"]  # no checkpoint stays
+    kept = sorted(path.name for path in (out / "training").iterdir())
+    assert kept == ["logs", "report.html"]  # no checkpoint stays
     logged = (out / "training/logs/part_0/metrics.csv").read_text().splitlines()
-    assert logged[0].startswith("epoch,step,train/area,train/cross_entropy,train/loss")
-    assert len(logged) == 5
+    assert logged[0] == "step,train/area,train/cross_entropy,train/loss,train/variation"
+    assert [line.partition(",")[0] for line in logged[1:]] == ["1", "2", "3", "4"]
     manifest = read_explainer_manifest(out)
     assert manifest.explainer.state == "trained"
     assert manifest.explainer.start == "fit"
@@ -204,9 +205,14 @@ def test_an_interrupt_is_exit_130_and_can_be_gone_on_with(
 @pytest.fixture
 def without_lightning(monkeypatch):
     """An environment without the extra, in which the trainer is imported anew."""
+    import trainer
+
     for name in list(sys.modules):
         if name.startswith(("lightning", "trainer.")):
             monkeypatch.delitem(sys.modules, name)
+            package, _, child = name.rpartition(".")
+            if package == "trainer":  # else the new modules would stay reachable there
+                monkeypatch.delattr(trainer, child, raising=False)
     monkeypatch.setitem(sys.modules, "lightning", None)
     monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
 
@@ -282,7 +288,9 @@ def test_no_gain_is_exit_1_and_writes_nothing_unless_allowed(
     error = capsys.readouterr().err
     assert "did NOT make the explainer clearly better" in error
     assert "--allow-no-gain" in error
-    assert not (tmp_path / "out").exists()
+    out = tmp_path / "out"
+    assert [str(path.relative_to(out)) for path in out.rglob("*.*")] == ["training/report.html"]
+    assert "not clearly better" in (out / "training/report.html").read_text()
     assert train(two_dozen, "--masks", "6", "--allow-no-gain", preset="few") == 0
 
 

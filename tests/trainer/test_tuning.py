@@ -71,6 +71,34 @@ def test_an_interrupted_search_goes_on_where_it_was(
     assert len(calls) == 5
 
 
+def test_a_trial_that_was_ended_while_it_trained_is_made_again(
+    backbone, auxiliary, photos, tmp_path, monkeypatch
+):
+    calls = []
+    real = tuning.train
+
+    def ended(*arguments, on_validation, **given):
+        calls.append(arguments[3].loss)
+
+        def look(report):
+            on_validation(report)
+            if len(calls) == 2 and report.step == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        return real(*arguments, on_validation=look, **given)
+
+    monkeypatch.setattr(tuning, "train", ended)
+    with pytest.raises(KeyboardInterrupt):
+        tune(backbone, auxiliary, photos, settings(), tmp_path, trials=5)
+    tune(backbone, auxiliary, photos, settings(), tmp_path, trials=5, resume=True)
+    names = [loss.name for loss in calls]
+    assert names[:2] == ["vgg16", "resnet50"]
+    assert sorted(names[2:]) == ["resnet50", "tuned", "tuned", "vit_b_16"]
+    tune(backbone, auxiliary, photos, settings(), tmp_path, trials=7, resume=True)
+    tried = [(loss.weights, loss.weight_decay) for loss in calls if loss.name == "tuned"]
+    assert len(set(tried)) == len(tried) == 4
+
+
 def test_a_diverging_trial_does_not_end_the_search(backbone, auxiliary, photos, tmp_path):
     seen = []
     with pytest.raises(Exception, match="No trial came to its end"):
