@@ -73,7 +73,8 @@ class Curve:
         low, high = min(ys), max(ys)
         margin = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
         left, right = min(xs), max(xs)
-        return (left, right if right > left else left + 1), (low - margin, high + margin)
+        floor = low - margin if low < 0 else max(low - margin, 0.0)  # no scale below what can be
+        return (left, right if right > left else left + 1), (floor, high + margin)
 
 
 def write_report(

@@ -114,7 +114,7 @@ def test_curves_follow_their_points():
     spots = [tuple(map(float, spot.split(","))) for spot in curve.path[1:].split(" L")]
     assert spots[0][0] < spots[1][0] < spots[2][0]
     assert spots[1][1] > spots[0][1] == spots[2][1]  # down the page is less
-    assert curve.labels == {"left": "0", "right": "10", "low": "-0.05", "high": "1.05"}
+    assert curve.labels == {"left": "0", "right": "10", "low": "0", "high": "1.05"}
     flat = Curve("loss", "step", [(3.0, 2.0), (3.0, 2.0)])
     assert "nan" not in flat.path
     assert "inf" not in flat.path
