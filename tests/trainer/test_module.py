@@ -8,7 +8,7 @@ from ptame_deploy.explainer import ExplainerNet
 from ptame_deploy.weights import state_sha256
 from trainer.data import Batch
 from trainer.loss_weights import LossWeights
-from trainer.module import ExplainerModule
+from trainer.module import ExplainerModule, OptimiserSettings
 
 pytestmark = pytest.mark.unit
 AREA_ALONE = LossWeights(0, 1, 0, area_power=0.3, border_weight=0)
@@ -203,3 +203,26 @@ def test_the_optimiser_is_the_papers(make_module):
     assert 1e-6 < rates[-1] < 1e-4  # falling, but no step is run with a rate of nothing
     single = make_module(learning_rate=1e-3, steps=1).configure_optimizers()
     assert single["optimizer"].param_groups[0]["lr"] > 1e-5
+
+
+def test_a_step_without_a_usable_batch_moves_nothing(make_module, squares):
+    """AdamW decays, and follows its momentum, where gradients are 0."""
+    module = make_module()
+    module.optimiser = OptimiserSettings(1e-2, weight_decay=0.5, total_steps=9)
+    optimiser = module.configure_optimizers()["optimizer"]
+
+    def step(usable):
+        module.compute_loss(squares(4)).total.backward()
+        if not usable:
+            for parameter in module.explainer.parameters():
+                parameter.grad.zero_()
+        module._usable = usable
+        module.on_before_optimizer_step(optimiser)
+        optimiser.step()
+        optimiser.zero_grad()
+        return {n: p.detach().clone() for n, p in module.explainer.named_parameters()}
+
+    first, second = step(usable=True), step(usable=False)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    third = step(usable=True)
+    assert not torch.equal(third["fusion.weight"], second["fusion.weight"])

@@ -1,16 +1,19 @@
 import time
 
+import numpy as np
 import pytest
 import torch
 
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.photos import find_photos
 from ptame_deploy.weights import state_sha256
+from trainer import pace
 from trainer.data import BatchKeys, PhotoBatches, load_batches
 from trainer.loss_weights import LOSSES
-from trainer.pace import largest_paying_batch, steps_within
+from trainer.pace import judging_seconds, largest_paying_batch, steps_within
 from trainer.paper import train
 from trainer.paper_settings import PaperSettings
+from trainer.validation import Validation
 
 pytestmark = pytest.mark.unit
 CPU = torch.device("cpu")
@@ -20,7 +23,7 @@ CPU = torch.device("cpu")
 def costly(make_module, monkeypatch):
     """A module whose steps take what a test says, and its memory ends where a test says."""
     module = make_module()
-    clock = [0.0]
+    module.clock = clock = [0.0]
     monkeypatch.setattr("trainer.pace.time.perf_counter", lambda: clock[0])
     monkeypatch.setattr("trainer.pace.time.monotonic", lambda: clock[0])
 
@@ -120,3 +123,32 @@ def test_all_photos_left_out_leave_none_to_train_on(backbone, auxiliary, square_
     settings = PaperSettings(loss=LOSSES["resnet50"], validation=12)
     with pytest.raises(InvalidInputError, match="--validation 12 leaves none of the 12 photos"):
         train(backbone, auxiliary, photos, settings)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_is_measured_runs_in_the_precision_of_the_training(costly, monkeypatch, precision):
+    module, seen = costly(lambda _: 1.0), []
+    step = pace._step
+
+    def noticed(*arguments):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        step(*arguments)
+
+    monkeypatch.setattr(pace, "_step", noticed)
+    largest_paying_batch(module, (8, 8), 4, CPU, precision=precision)
+    assert set(seen) == {precision == "bf16"}
+
+
+def test_judging_is_measured_on_a_few_photos_and_counted_for_all(costly, monkeypatch):
+    module = costly(lambda _: 1.0)
+    validation = Validation(module, np.zeros((80, 64, 64, 3), np.uint8), batch=4)
+    judge = Validation.judge
+
+    def slow(self, *arguments, **given):
+        found = judge(self, *arguments, **given)
+        module.clock[0] += len(found) * len(self.images) / 8
+        return found
+
+    monkeypatch.setattr(Validation, "judge", slow)
+    # A look asks for two masked copies, the end for six of four methods; 80 photos are ten times 8.
+    assert judging_seconds(validation, CPU, looks=3) == pytest.approx((2 * 4 + 6 * 4) * 10)

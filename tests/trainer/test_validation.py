@@ -114,3 +114,11 @@ def test_a_random_explainer_gains_nothing_over_itself(validation, auxiliary):
     judged = validation.judge_all({"one": validation.explainer_maps(net)})
     assert len(judged["one"]) == 6
     assert compare(judged["one"], judged["one"]).better.mean == 0
+
+
+def test_a_handful_of_photos_shows_no_clear_gain(validation, images):
+    good, bad = squares_alone(images), 1 - squares_alone(images)
+    few = Validation(validation.module, images[:7], batch=5)
+    assert not compare(few.judge(bad[:7]), few.judge(good[:7])).is_clear
+    enough = Validation(validation.module, images[:8], batch=5)
+    assert compare(enough.judge(bad[:8]), enough.judge(good[:8])).is_clear
