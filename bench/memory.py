@@ -83,16 +83,16 @@ def _measure(graph: Path, arrays: Path, threads: int) -> Memory:
 
     with np.load(arrays, allow_pickle=False) as file:
         inputs = {name: file[name] for name in file.files}
-    before = _resident_bytes("VmRSS")
+    before = resident_bytes("VmRSS")
     runtime = OnnxRuntime(graph, threads=threads)
-    opened = _resident_bytes("VmRSS")
+    opened = resident_bytes("VmRSS")
     # VmHWM starts anew with the process; getrusage's ru_maxrss would inherit the parent's peak.
-    load_peak = _resident_bytes("VmHWM")
+    load_peak = resident_bytes("VmHWM")
     # Loading holds the weights twice for a moment, which would hide what running takes.
-    _RESET_PEAK.write_text("5", encoding="ascii")
+    reset_peak()
     for _ in range(_RUNS):
         runtime.run(inputs)
-    run_peak = _resident_bytes("VmHWM")
+    run_peak = resident_bytes("VmHWM")
     return Memory(
         peak_mb=(max(load_peak, run_peak) - before) / 1e6,
         run_peak_mb=(run_peak - before) / 1e6,
@@ -100,7 +100,17 @@ def _measure(graph: Path, arrays: Path, threads: int) -> Memory:
     )
 
 
-def _resident_bytes(field: str) -> int:
+def reset_peak() -> None:
+    """Set this process's peak back to what it holds now."""
+    _RESET_PEAK.write_text("5", encoding="ascii")
+
+
+def resident_bytes(field: str) -> int:
+    """Return this process's resident memory: ``VmRSS`` is held now, ``VmHWM`` was the peak.
+
+    Raises:
+        MissingRequirementError: the system does not tell.
+    """
     for line in _STATUS.read_text(encoding="ascii").splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024

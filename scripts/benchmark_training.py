@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from bench.device import describe_device
+from bench.memory import reset_peak, resident_bytes
 from bench.suite import exit_code
 from ptame_deploy.artifacts import Provenance
 from ptame_deploy.auxiliaries import load_auxiliary
@@ -34,8 +35,6 @@ from trainer.module import ExplainerModule, OptimiserSettings
 
 BACKBONE, AUXILIARY = "resnet50", "resnet18"
 FASTER, SMALLER, EQUAL = 1.5, 0.5, 1e-5
-_STATUS = Path("/proc/self/status")
-_RESET_PEAK = Path("/proc/self/clear_refs")
 
 
 class AllClassModule(ExplainerModule):
@@ -157,16 +156,11 @@ def _memory(form: str, batch: int, seed: int) -> float:
         for _ in range(2):
             training.take()
         return (torch.cuda.max_memory_allocated() - held) / 1e6
-    held = _resident("VmRSS")
-    _RESET_PEAK.write_text("5", encoding="ascii")
+    held = resident_bytes("VmRSS")
+    reset_peak()
     for _ in range(2):
         training.take()
-    return (_resident("VmHWM") - held) / 1e6
-
-
-def _resident(name: str) -> int:
-    lines = _STATUS.read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+    return (resident_bytes("VmHWM") - held) / 1e6
 
 
 if __name__ == "__main__":

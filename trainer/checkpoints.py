@@ -50,8 +50,8 @@ class Checkpointer(Callback):
         """Save where it is time to."""
         if not self.recorder.at_step:  # in between, gradients would be lost
             return
-        is_last = self.recorder.batches == self.recorder.keys.total or trainer.should_stop
-        due = is_last or time.monotonic() - self._saved >= self.seconds
+        ends = self.recorder.is_last or trainer.should_stop
+        due = ends or time.monotonic() - self._saved >= self.seconds
         if trainer.strategy.reduce_boolean_decision(due, all=False):
             if rank() == 0:
                 with atomic_file(self.path) as temporary:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -212,6 +213,27 @@ def load_batches(dataset: PhotoBatches, keys: BatchKeys, *, workers: int) -> "Da
     return DataLoader(
         dataset, batch_size=None, sampler=keys, num_workers=workers, worker_init_fn=_obey
     )
+
+
+def seen_photos(
+    photos: Sequence[Photo], preprocessing: Preprocessing, *, batch_size: int, workers: int
+) -> Iterator[tuple[NDArray[np.uint8], list[str]]]:
+    """Read photos as the classifier sees them, in their order.
+
+    Args:
+        photos: where they are; at least one.
+        preprocessing: the classifier's.
+        batch_size: photos that are read at once.
+        workers: processes that decode; 0 for the calling one.
+
+    Yields:
+        (n, H, W, 3), and the names of the batch's photos that cannot be read.
+    """
+    keys = BatchKeys(len(photos), batch_size, seed=0, shuffle=False)
+    data = PhotoBatches(photos, preprocessing, augment=False)
+    for batch in load_batches(data, keys, workers=workers):
+        pixels = (batch.images * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        yield np.ascontiguousarray(pixels.numpy()), batch.skipped
 
 
 def _obey(_worker: int) -> None:

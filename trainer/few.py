@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
-from ptame_deploy.bootstrap import difference, interval
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.explainer import ExplainerNet
 from ptame_deploy.fused import NormalisedClassifier
@@ -36,7 +35,7 @@ from trainer.amortised import (
     ridge,
     total,
 )
-from trainer.data import BatchKeys, PhotoBatches, Skipped, load_batches
+from trainer.data import Skipped, seen_photos
 from trainer.networks import lent
 from trainer.perturbation import (
     MaskSettings,
@@ -200,15 +199,13 @@ def _images(
     advance: Callable[[int], None],
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield photos (H, W, 3) as the classifier sees them; those that cannot be read are named."""
-    keys = BatchKeys(len(photos), _BATCH, seed=0, shuffle=False)
-    data = PhotoBatches(photos, backbone.preprocessing, augment=False)
-    for batch in load_batches(data, keys, workers=workers):
-        if batch.skipped:
-            skipped.add(batch.skipped)
-            advance(len(batch.skipped))
-        pixels = (batch.images * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-        for image in pixels:
-            yield np.ascontiguousarray(image.numpy())
+    seen = seen_photos(photos, backbone.preprocessing, batch_size=_BATCH, workers=workers)
+    for images, unreadable in seen:
+        if unreadable:
+            skipped.add(unreadable)
+            advance(len(unreadable))
+        for image in images:
+            yield image
             advance(1)
 
 
@@ -288,11 +285,7 @@ class _Fitting:
         """Compare start and fit on photos that the fit was not made of."""
         start = np.array([agreement(one, self.terms.start) for _, one in self._judged])
         trained = np.array([agreement(one, found.left_out[fold]) for fold, one in self._judged])
-        parts = interval(start), interval(trained), difference(trained, start)
-        assert parts[0] is not None
-        assert parts[1] is not None
-        assert parts[2] is not None
-        return Gain(MEASURE, parts[0], parts[1], parts[2])
+        return Gain.of(MEASURE, start, trained)
 
     def curve(self, found: CrossFit) -> list[tuple[int, float]]:
         """Return how the last fold's photos are predicted by fits of 1, 2, ... other folds.

@@ -89,7 +89,12 @@ class Recorder(Callback):
     @property
     def at_step(self) -> bool:
         """Whether the optimiser has used all that was computed: the place to stop or save."""
-        return self.batches % self.accumulate == 0 or self.batches == self.keys.total
+        return self.batches % self.accumulate == 0 or self.is_last
+
+    @property
+    def is_last(self) -> bool:
+        """Whether all batches were dealt."""
+        return self.batches == self.keys.total
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
         """Take this process's part of the batches."""

@@ -19,9 +19,14 @@ def lent(backbone: Backbone, auxiliary: Auxiliary) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        if is_lack_of_memory(error):
             raise MemoryError(str(error).split("\n", maxsplit=1)[0]) from error
         raise
     finally:
         backbone.module.cpu()
         auxiliary.cpu()
+
+
+def is_lack_of_memory(error: RuntimeError) -> bool:
+    """Whether an error of torch says that something did not fit, on a GPU or a CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

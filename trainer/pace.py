@@ -15,6 +15,7 @@ from ptame_deploy.faithfulness import PERCENTAGES
 from trainer.data import Batch
 from trainer.hardware import Precision
 from trainer.module import ExplainerModule
+from trainer.networks import is_lack_of_memory
 from trainer.validation import Validation
 
 LARGEST_BATCH = 512
@@ -54,7 +55,7 @@ def largest_paying_batch(
             try:
                 pace = batch / _seconds_per_step(module, batch, size, device)
             except RuntimeError as error:
-                if not _is_lack_of_memory(error):
+                if not is_lack_of_memory(error):
                     raise
                 break
             if pace < fastest * _PAYS:
@@ -165,7 +166,3 @@ def _step(module: ExplainerModule, images: torch.Tensor) -> None:
     module.explainer.zero_grad(set_to_none=True)
     if images.device.type == "cuda":
         torch.cuda.synchronize()
-
-
-def _is_lack_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

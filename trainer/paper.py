@@ -23,7 +23,7 @@ from trainer.checkpoints import (
     read_checkpoint,
     restore,
 )
-from trainer.data import Batch, BatchKeys, PhotoBatches, Skipped, load_batches
+from trainer.data import Batch, BatchKeys, PhotoBatches, Skipped, load_batches, seen_photos
 from trainer.loop import Recorder, StepReport, run, silenced
 from trainer.module import ExplainerModule, OptimiserSettings
 from trainer.networks import lent
@@ -177,7 +177,7 @@ class _Training:
             self.callbacks,
             recorder,
             self.settings.hardware,
-            logs=None if self.place is None else self.place.folder / "logs",
+            logs=None if self.place is None else self.place.logs,
             checkpoint=None if checkpoint is None or self.place is None else self.place.checkpoint,
         )
         if recorder.stop_signal and not self._is_over:
@@ -191,7 +191,7 @@ class _Training:
     @property
     def _is_over(self) -> bool:
         early = self.validator is not None and self.validator.stopped_early
-        return early or self.recorder.batches >= self.recorder.keys.total
+        return early or self.recorder.is_last
 
     def result(self, device: str, seconds: float) -> Trained:
         """Describe what came out."""
@@ -305,14 +305,15 @@ class _Training:
 
     def _images(self) -> NDArray[np.uint8]:
         """Read the photos left out, (N, H, W, 3), as the classifier sees them."""
-        photos = PhotoBatches(self.left_out, self.backbone.preprocessing, augment=False)
-        keys = BatchKeys(len(self.left_out), 32, seed=0, shuffle=False)
-        found = []
         if not self.left_out:
             return np.empty((0, 1, 1, 3), np.uint8)
-        for batch in load_batches(photos, keys, workers=self.settings.workers):
-            self.skipped.add(batch.skipped)
-            found.append((batch.images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+        found = []
+        for images, unreadable in seen_photos(
+            self.left_out, self.backbone.preprocessing, batch_size=32,
+            workers=self.settings.workers,
+        ):  # fmt: skip
+            self.skipped.add(unreadable)
+            found.append(images)
         return np.concatenate(found)
 
     def _check_batch(self, batch_size: int) -> None:

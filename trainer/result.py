@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptame_deploy.artifacts import Start
-from ptame_deploy.bootstrap import Interval
+from ptame_deploy.bootstrap import Interval, Values, difference, interval
 from ptame_deploy.explainer import ExplainerNet
 
 SHOWN = 8  # photos that a report shows
@@ -43,6 +43,18 @@ class Gain:
         """Describe the gain for a manifest."""
         parts = {name: getattr(self, name).model_dump() for name in ("start", "trained", "better")}
         return {"measure": self.measure, **parts}
+
+    @classmethod
+    def of(
+        cls, measure: str, start: Values, trained: Values, *, lower_is_better: bool = False
+    ) -> "Gain":
+        """Compare values (N,) of the same photos, N >= 1."""
+        signed = (start, trained) if lower_is_better else (trained, start)
+        parts = interval(start), interval(trained), difference(*signed)
+        assert parts[0] is not None
+        assert parts[1] is not None
+        assert parts[2] is not None
+        return cls(measure, parts[0], parts[1], parts[2])
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Gain":

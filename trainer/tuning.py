@@ -12,8 +12,12 @@ from typing import Any
 
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
-from ptame_deploy.errors import ArtifactError, CheckFailedError, InvalidInputError
-from ptame_deploy.errors import MissingRequirementError as Missing
+from ptame_deploy.errors import (
+    ArtifactError,
+    CheckFailedError,
+    InvalidInputError,
+    MissingRequirementError,
+)
 from ptame_deploy.storage import writable
 from trainer.checkpoints import check_plan
 from trainer.loss_weights import LOSSES, Loss, LossWeights, write_loss
@@ -29,7 +33,7 @@ try:
     from optuna.trial import FrozenTrial, Trial, TrialState
 except ImportError as error:
     _message = f'Tuning needs Optuna ({error}). Install it: pip install "ptame-deploy[train]"'
-    raise Missing(_message) from error
+    raise MissingRequirementError(_message) from error
 
 STUDY, LOSS_FILE = "study.log", "loss.json"
 _NAME, _PLAN, _START, _DIVERGED = "loss weights", "plan", "start", "diverged"
@@ -200,7 +204,7 @@ def _open(folder: Path, asked: dict[str, Any], seed: int, *, resume: bool) -> op
         check_plan(path, made, asked)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)  # a kill left it
-    tried = [one.params for one in study.get_trials(deepcopy=False) if one in _finished(study)]
+    tried = [one.params for one in _finished(study)]
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     queued = [one.system_attrs.get("fixed_params") for one in waiting]
     for loss in LOSSES.values():

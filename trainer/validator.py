@@ -109,7 +109,7 @@ class Validator(Callback):
         recorder = self.recorder
         if not recorder.at_step:
             return
-        is_last = recorder.batches == recorder.keys.total
+        is_last = recorder.is_last
         is_new = self.history[-1]["step"] != recorder.steps  # bad photos alone make no step
         if is_new and (is_last or recorder.steps % self.every == 0):
             self._look(trainer, pl_module)

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from ptame_deploy.backbones import Backbone
     from ptame_deploy.explainer import ExplainerNet
 
+TrainingPhotosArgument = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Photos, folders of photos, lists of them (.txt), WebDataset shards (.tar).",
+        show_default=False,
+    ),
+]
 BackboneOption = Annotated[
     str,
     typer.Option(

@@ -150,7 +150,9 @@ def report(path: Path, result: "Trained", classifier: "Backbone", auxiliary: "Au
 
 def forget_checkpoint(folder: Path) -> None:
     """Remove what a training is gone on from, once the explainer is written."""
-    (folder / "last.ckpt").unlink(missing_ok=True)
+    from trainer.paper_settings import Place
+
+    Place(folder).checkpoint.unlink(missing_ok=True)
 
 
 def check_gain(gain: "Gain | None", *, allowed: bool) -> None:

@@ -12,13 +12,7 @@ if TYPE_CHECKING:
 
 
 def tune(
-    photos: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Photos, folders of photos, lists of them (.txt), WebDataset shards (.tar).",
-            show_default=False,
-        ),
-    ],
+    photos: options.TrainingPhotosArgument,
     *,
     backbone: options.BackboneOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the search.")],
