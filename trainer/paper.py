@@ -18,7 +18,6 @@ from ptame_deploy.explainer import ExplainerNet
 from trainer.checkpoints import (
     Checkpointer,
     check_plan,
-    fingerprint,
     plan_of,
     read_checkpoint,
     restore,
@@ -29,7 +28,8 @@ from trainer.module import ExplainerModule, OptimiserSettings
 from trainer.networks import lent
 from trainer.pace import MEASURED, judging_seconds, largest_paying_batch, steps_within
 from trainer.paper_settings import PaperSettings, Place
-from trainer.result import LEAST_JUDGED, SHOWN, Trained
+from trainer.plan import plan, split_photos
+from trainer.result import SHOWN, Trained
 from trainer.sources import Photo
 from trainer.start import start_on_photos
 from trainer.validation import Validation
@@ -38,7 +38,6 @@ from trainer.validator import ValidationReport, Validator
 from lightning.pytorch import Callback  # isort: skip
 
 LISTED = 20  # skipped photos that the record names
-MOST_VALIDATION = 200  # photos left out, where the user does not say
 LOOKS = 10  # at the photos left out, where the user does not say when
 LEAST_STEPS_BETWEEN_LOOKS = 20
 _RESERVED = 0.05  # of a time budget, for what is not measured
@@ -105,7 +104,7 @@ class _Training:
         self.settings = settings
         self.place = place
         self.say = say
-        self.photos, self.left_out = _split(photos, settings)
+        self.photos, self.left_out = split_photos(photos, settings)
         self.skipped = Skipped(len(photos), settings.max_bad)
         self.asked = plan(backbone, auxiliary, photos, settings)
         self.checkpoint: dict[str, Any] | None = None
@@ -324,35 +323,3 @@ class _Training:
                 "--batch-size 2 or more, or a larger --auxiliary-size."
             )
             raise InvalidInputError(message)
-
-
-def _split(photos: Sequence[Photo], settings: PaperSettings) -> tuple[list[Photo], list[Photo]]:
-    """Leave photos out to judge on: the same ones for the same photos and seed."""
-    count = settings.validation
-    if count is None:
-        count = min(len(photos) // 10, MOST_VALIDATION)
-        count = 0 if count < LEAST_JUDGED else count
-    if count >= len(photos):
-        message = f"--validation {count} leaves none of the {len(photos)} photos to train on."
-        raise InvalidInputError(message)
-    chosen = set(np.random.default_rng(settings.seed).permutation(len(photos))[:count].tolist())
-    kept = [photo for number, photo in enumerate(photos) if number not in chosen]
-    return kept, [photos[number] for number in sorted(chosen)]
-
-
-def plan(
-    backbone: Backbone, auxiliary: Auxiliary, photos: Sequence[Photo], settings: PaperSettings
-) -> dict[str, Any]:
-    """Return what must be the same when a training goes on; not what it runs on."""
-    given = asdict(settings)
-    for name in ("hardware", "workers", "max_bad"):
-        del given[name]
-    return {
-        "the classifier": fingerprint(
-            [backbone.weights.sha256, backbone.preprocessing.model_dump()]
-        ),
-        "the auxiliary": f"{auxiliary.label} {auxiliary.weights.sha256[:16]}",
-        "the list of photos": fingerprint([str(photo) for photo in photos]),
-        "precision": settings.hardware.precision,
-        **given,
-    }

@@ -21,8 +21,9 @@ from ptame_deploy.errors import (
 from ptame_deploy.storage import writable
 from trainer.checkpoints import check_plan
 from trainer.loss_weights import LOSSES, Loss, LossWeights, write_loss
-from trainer.paper import plan, train
+from trainer.paper import train
 from trainer.paper_settings import PaperSettings
+from trainer.plan import plan
 from trainer.sources import Photo
 from trainer.validator import ValidationReport
 

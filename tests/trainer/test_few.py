@@ -11,7 +11,7 @@ from ptame_deploy.own_features import OwnFeatures
 from ptame_deploy.photos import find_photos
 from ptame_deploy.storage import cache_folder
 from ptame_deploy.weights import state_sha256
-from trainer import few
+from trainer import fitting
 from trainer.few import FewSettings, train
 from trainer.perturbation import MaskSettings
 
@@ -132,8 +132,8 @@ def test_scores_are_saved_while_it_runs(backbone, auxiliary, photos, tmp_path, m
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(few, "_SAVED_EVERY", 0.0)
-        patch.setattr(few._Fitting, "finish", lambda _: None)
+        patch.setattr(fitting, "_SAVED_EVERY", 0.0)
+        patch.setattr(fitting.Fitting, "finish", lambda _: None)
         with pytest.raises(KeyboardInterrupt):
             train(backbone, auxiliary, photos, settings(cache=tmp_path), progress=counting(kill))
     resumed = train(backbone, auxiliary, photos, settings(cache=tmp_path))

@@ -199,7 +199,7 @@ def test_a_last_batch_of_bad_photos_is_judged_all_the_same(
     broken = [tmp_path / f"z{number}.png" for number in range(3)]
     for path in broken:
         path.write_text("no photo")
-    monkeypatch.setattr("trainer.paper._split", lambda every, _: (every[4:], every[:4]))
+    monkeypatch.setattr("trainer.paper.split_photos", lambda every, _: (every[4:], every[:4]))
     from trainer.data import BatchKeys
 
     monkeypatch.setattr(BatchKeys, "_epoch", in_order)
