@@ -20,10 +20,11 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo test lint bench bench-train report environment clean
+.PHONY: help demo train-demo test lint bench bench-train report environment clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
+	@echo "make train-demo PHOTOS=FOLDER  train the demo's explainer on photos of yours"
 	@echo "make test      lint, types and tests"
 	@echo "make report    compare explanation methods on the demo's photos (report-work/report/)"
 	@echo "make bench-train  time a training step in its fast form and in the paper's"
@@ -41,15 +42,23 @@ $(ENVIRONMENT): pyproject.toml constraints.txt
 
 demo: $(ENVIRONMENT)
 	$(BIN)/python scripts/demo_photos.py demo/photos --crops demo/crops
-	$(BIN)/ptame export --backbone timm:tf_efficientnet_lite2 --auxiliary efficientnet_lite0 --top-k 2 -o demo/model
-	$(BIN)/ptame explain demo/model demo/photos -o demo/explained
+	$(BIN)/ptame export --backbone timm:tf_efficientnet_lite2 --auxiliary efficientnet_lite0 --top-k 2 -o demo/start
+	$(BIN)/ptame export --backbone timm:tf_efficientnet_lite2 --explainer shipped --top-k 2 -o demo/model
+	$(BIN)/ptame explain demo/model demo/photos --beside demo/start -o demo/explained
 	$(BIN)/ptame quantize demo/model demo/crops/judge --calibration demo/crops/calibrate \
 		--precision int8 -o demo/model-int8
 	$(BIN)/ptame bench demo/model --lowered demo/model-int8 --batch 1 --rise-masks 500 --json demo/bench.json
 	@echo
-	@echo "Pictures:         demo/explained/*.png"
+	@echo "Pictures:         demo/explained/*.png (the trained explainer, and its start beside it)"
 	@echo "Table of classes: demo/explained/results.csv"
 	@echo "Table of speed:   demo/bench.json (FP32 and INT8, with INT8's drift)"
+
+# The explainer that ships with the package, anew: make train-demo PHOTOS=FOLDER
+train-demo: $(ENVIRONMENT)
+	@test -n "$(PHOTOS)" || { echo "Say which photos: make train-demo PHOTOS=FOLDER"; exit 2; }
+	$(BIN)/ptame train $(PHOTOS) --backbone timm:tf_efficientnet_lite2 \
+		--auxiliary efficientnet_lite0 -o demo/explainer
+	$(BIN)/ptame export --backbone timm:tf_efficientnet_lite2 --explainer demo/explainer -o demo/trained
 
 lint: $(ENVIRONMENT)
 	$(BIN)/ruff format --check .

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from engines.beside import Beside, Others
 from engines.explainer import Explainer, Explanation
 from engines.plan import PLAN_FILE
 from ptame_deploy.artifacts import GRAPH_FILE, Provenance
@@ -65,6 +66,7 @@ def explain_folder(
     save_maps: bool = False,
     colormap: ColorMap = "inferno",
     opacity: float = 0.6,
+    beside: Beside | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Summary:
     """Explain photos batch by batch, and write a picture for each and a table for all.
@@ -80,16 +82,21 @@ def explain_folder(
         save_maps: also write ``NAME.npy``: float32 (K, h, w) at the graph's resolution.
         colormap: of the pictures.
         opacity: of the map over the photo, 0 to 1.
+        beside: another graph, whose maps of the same classes are drawn beside.
         advance: called with the number of photos that were just finished or skipped.
 
     Raises:
-        InvalidInputError: the folder cannot be written, classes that do not fit, or a picture
-            would take the place of a photo.
+        InvalidInputError: the folder cannot be written, classes that do not fit, a picture would
+            take the place of a photo, or the other graph sees photos otherwise.
         MissingRequirementError: the disk is full.
     """
     summary = Summary()
     names = _output_names(photos)
     _refuse_overwriting(photos, directory, names)
+    cautions = list(explainer.manifest.cautions)
+    if beside is not None:
+        beside.check(explainer)
+        cautions += [f"{beside.name}: {text}" for text in beside.explainer.manifest.cautions]
     for start in range(0, len(photos), explainer.batch_size):
         batch = photos[start : start + explainer.batch_size]
         paths, seen, prepared = [], [], []
@@ -105,12 +112,13 @@ def explain_folder(
         if paths:
             asked = explainer.classes_for(class_index, len(paths))
             explanation = explainer.explain_prepared(np.stack(prepared), asked)
+            others = None if beside is None else beside.maps(np.stack(prepared), explanation)
             for position, path in enumerate(paths):
                 stem = directory / names[path]
                 picture = render(
                     seen[position],
-                    _panels(explanation, position),
-                    cautions=explainer.manifest.cautions,
+                    _panels(explanation, position, beside, others),
+                    cautions=cautions,
                     colormap=colormap,
                     opacity=opacity,
                 )
@@ -165,14 +173,17 @@ def _refuse_overwriting(photos: Sequence[Path], directory: Path, names: dict[Pat
             raise InvalidInputError(message)
 
 
-def _panels(explanation: Explanation, position: int) -> list[Panel]:
-    return [
-        Panel(
-            f"{explanation.label(position, rank)}  {explanation.probability[position, rank]:.1%}",
-            saliency,
-        )
-        for rank, saliency in enumerate(explanation.saliency[position])
-    ]
+def _panels(
+    explanation: Explanation, position: int, beside: Beside | None, others: Others | None
+) -> list[Panel]:
+    panels = []
+    for rank, saliency in enumerate(explanation.saliency[position]):
+        probability = f"{explanation.probability[position, rank]:.1%}"
+        panels.append(Panel(f"{explanation.label(position, rank)}  {probability}", saliency))
+        other = None if others is None else others[position][rank]
+        if beside is not None and other is not None:
+            panels.append(Panel(beside.name, other))
+    return panels
 
 
 def _rows(

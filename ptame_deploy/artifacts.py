@@ -29,6 +29,8 @@ OWN_AUXILIARY = "self"  # the explained classifier's own features
 State = Literal["initialised", "trained"]
 Start = Literal["activation-map", "fit", "random", "imported"]
 Preset = Literal["few", "paper"]
+# Of an explainer's file: all its weights, or what training changed of an activation map.
+Form = Literal["weights", "shared-terms"]
 # Under so many steps a trained explainer is hardly another than its start (the paper: 40,000).
 FEW_STEPS = 100
 MAX_NAME_LENGTH = 500
@@ -259,6 +261,7 @@ class ExplainerManifest(ArtifactManifest):
     explainer: ExplainerRecord
     preprocessing: Preprocessing
     channels: list[int]
+    form: Form = "weights"
     training: dict[str, Any] | None = None
 
 

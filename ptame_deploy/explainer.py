@@ -117,6 +117,13 @@ class ExplainerNet(nn.Module):
             nn.init.zeros_(branch.norm.weight)
             nn.init.zeros_(branch.norm.bias)
 
+    def drop_unused_convolutions(self) -> None:
+        """Set the convolutions of branches that are identities to 0: they change nothing."""
+        for branch in self.branches:
+            if branch.is_identity:
+                for parameter in branch.conv.parameters():
+                    nn.init.zeros_(parameter)
+
     def all_class_maps(self, features: Sequence[Tensor]) -> Tensor:
         """Compute the maps of all classes, as the paper does (the reference form).
 
@@ -141,6 +148,39 @@ class ExplainerNet(nn.Module):
         """
         attended = [branch(f) for branch, f in zip(self.branches, features, strict=True)]
         return chosen_class_maps(attended, self.fusion.weight, class_index, like=attended)
+
+
+class SharedTerms(nn.Module):
+    """What few photos can teach a start: the same change for all classes, a few kilobytes.
+
+    Attributes:
+        gains: (taps,) float64, what each tap's fusion rows are multiplied with.
+        row: (sum of channels,) float64, what is added to every class's fusion row then.
+    """
+
+    gains: Tensor
+    row: Tensor
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        """Begin with no change.
+
+        Args:
+            channels: of the auxiliary's taps, fine to coarse.
+        """
+        super().__init__()
+        self.channels = list(channels)
+        self.register_buffer("gains", torch.ones(len(self.channels), dtype=torch.float64))
+        self.register_buffer("row", torch.zeros(sum(self.channels), dtype=torch.float64))
+
+    def apply_to(self, start: ExplainerNet) -> None:
+        """Change a start, whose branches are identities.
+
+        The same numbers give the same weights, so that they can be kept in place of them.
+        """
+        gains = self.gains.repeat_interleave(torch.tensor(self.channels))
+        with torch.no_grad():
+            start.fusion.weight.copy_(start.fusion.weight.double() * gains + self.row)
+        start.drop_unused_convolutions()
 
 
 class FoldedExplainer(nn.Module):

@@ -22,7 +22,7 @@ from ptame_deploy.artifacts import (
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import ArtifactError, InvalidInputError
-from ptame_deploy.explainer import ExplainerNet
+from ptame_deploy.explainer import ExplainerNet, SharedTerms, start_explainer
 from ptame_deploy.storage import staged_artifact
 from ptame_deploy.weights import load_state, read_state_dict, state_sha256
 
@@ -59,6 +59,7 @@ def save_explainer(
     *,
     seed: int,
     training: dict[str, Any] | None = None,
+    terms: SharedTerms | None = None,
 ) -> ExplainerManifest:
     """Write an explainer and what it belongs to.
 
@@ -69,6 +70,8 @@ def save_explainer(
         directory: where the artifact goes.
         seed: that it was trained with.
         training: how it was trained, for the reader.
+        terms: what made it of the auxiliary's activation map; they are kept in place of its
+            weights, at a thousandth of the size.
 
     Raises:
         InvalidInputError: the folder cannot be written.
@@ -76,7 +79,7 @@ def save_explainer(
     """
     with staged_artifact(directory, EXPLAINER_MANIFEST) as stage:
         # Python's own writing tells a full disk from other failures.
-        (stage / EXPLAINER_FILE).write_bytes(save(explainer.state_dict()))
+        (stage / EXPLAINER_FILE).write_bytes(save((terms or explainer).state_dict()))
         manifest = ExplainerManifest(
             files=record_files(stage),
             provenance=Provenance.here(seed=seed),
@@ -84,6 +87,7 @@ def save_explainer(
             explainer=record,
             preprocessing=backbone.preprocessing,
             channels=explainer.channels,
+            form="weights" if terms is None else "shared-terms",
             training=training,
         )
         (stage / EXPLAINER_MANIFEST).write_text(manifest_json(manifest), encoding="utf-8")
@@ -109,12 +113,23 @@ def load_explainer(directory: Path, backbone: Backbone, auxiliary: Auxiliary) ->
     """
     manifest = read_explainer_manifest(directory)
     _check_belongs(directory, manifest, backbone, auxiliary)
-    explainer = ExplainerNet(manifest.channels, manifest.classifier.num_classes)
     path = directory / EXPLAINER_FILE
+    explainer = ExplainerNet(manifest.channels, manifest.classifier.num_classes)
+    terms = SharedTerms(manifest.channels) if manifest.form == "shared-terms" else None
     try:
-        load_state(explainer, read_state_dict(path), str(path))
+        load_state(terms or explainer, read_state_dict(path), str(path))
     except InvalidInputError as error:
         raise ArtifactError(str(error)) from error
+    if terms is not None:
+        explainer, start = start_explainer(auxiliary, backbone.num_classes, backbone.class_names)
+        if start != "activation-map":
+            message = (
+                f"The explainer in {directory} is kept as a change of {auxiliary.name}'s "
+                f"activation map, and the classes of {backbone.name} are not that one's. Train one "
+                "for these classes, or give the --class-names that it was trained with."
+            )
+            raise ArtifactError(message)
+        terms.apply_to(explainer)
     return explainer.eval()
 
 

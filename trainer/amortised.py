@@ -19,9 +19,10 @@ from itertools import accumulate
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from ptame_deploy.explainer import ExplainerNet
+from ptame_deploy.explainer import ExplainerNet, SharedTerms
 from ptame_deploy.random_masks import stretch
 
 # Ridge penalties that are tried, relative to the columns' mean variance.
@@ -75,7 +76,7 @@ def _enlarging(sizes: Sequence[int], full: int) -> list[Matrix]:
     return matrices
 
 
-class SharedTerms:
+class FittedTerms:
     """What is fitted: gains of the start's own rows, and class-independent rows.
 
     Attributes:
@@ -118,17 +119,17 @@ class SharedTerms:
         gains = [seen[tap] @ row[self._taps[tap]] for tap in self.gained]
         return np.concatenate([np.stack(gains, axis=1), *(seen[tap] for tap in self.rows)], axis=1)
 
-    def fused(self, coefficients: Vector) -> NDArray[np.float32]:
-        """Return the fusion weights (classes, sum of C_l) that coefficients stand for."""
-        weights = np.zeros(self._fusion.shape)
+    def shared(self, coefficients: Vector) -> SharedTerms:
+        """Return the change of the start that coefficients stand for."""
+        terms = SharedTerms([part.stop - part.start for part in self._taps])
         gains, rest = np.split(coefficients, [len(self.gained)])
+        for gain, tap in zip(gains, self.gained, strict=True):
+            terms.gains[tap] = float(gain)
         for tap in self.rows:
             part = self._taps[tap]
             row, rest = np.split(rest, [part.stop - part.start])
-            weights[:, part] += row
-        for gain, tap in zip(gains, self.gained, strict=True):
-            weights[:, self._taps[tap]] += gain * self._fusion[:, self._taps[tap]]
-        return weights.astype(np.float32)
+            terms.row[part] = torch.from_numpy(row)
+        return terms
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def make_sample(columns: Matrix, scores: Matrix, shown: Matrix, start: Vector) -
     The scores' level and their dependence on how much a mask shows say nothing about places.
 
     Args:
-        columns: (J, P), see `SharedTerms.columns`.
+        columns: (J, P), see `FittedTerms.columns`.
         scores: (J,) of the masked copies.
         shown: (J,) mean of each mask.
         start: (P,) coefficients of the start, whose prediction gets unit length.

@@ -43,7 +43,7 @@ class FewSettings:
     Attributes:
         start: what training begins with.
         masks: how photos are perturbed.
-        rows: taps that get a class-independent row; see `trainer.amortised.SharedTerms`.
+        rows: taps that get a class-independent row; see `trainer.amortised.FittedTerms`.
         workers: processes that decode photos; 0 for the training process itself.
         seed: of everything random but the masks.
         cache: folder where scores are kept; None to keep none.
@@ -122,11 +122,10 @@ def train(
     say("Fitting ...")
     found = cross_fit(fitting.folds, fitting.terms.start)
     gain = fitting.judge(found)
-    before = copy.deepcopy(started.explainer).cpu().eval()
-    with torch.no_grad():
-        started.explainer.fusion.weight.copy_(
-            torch.from_numpy(fitting.terms.fused(found.coefficients))
-        )
+    explainer = started.explainer.cpu().eval()
+    before = copy.deepcopy(explainer)
+    terms = fitting.terms.shared(found.coefficients)
+    terms.apply_to(explainer)
     record = {
         "preset": "few",
         **started.record(),
@@ -147,13 +146,15 @@ def train(
         "seconds": round(time.monotonic() - began, 1),
     }
     return Trained(
-        explainer=started.explainer.cpu().eval(),
+        explainer=explainer,
         start=started.start,
         record=record,
         skipped=list(skipped.names),
         gain=gain,
         started=before,
         shown=np.stack(fitting.shown),
+        # Of an activation map nothing else need be kept; a fit is of these photos.
+        terms=terms if started.start == "activation-map" else None,
     )
 
 

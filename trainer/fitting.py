@@ -13,11 +13,11 @@ from ptame_deploy.fused import NormalisedClassifier
 from ptame_deploy.preprocessing import to_float
 from trainer.amortised import (
     CrossFit,
+    FittedTerms,
     MaskProjector,
     Moments,
     Rows,
     Sample,
-    SharedTerms,
     agreement,
     make_sample,
     ridge,
@@ -81,7 +81,7 @@ class Fitting:
         self.teacher = teacher
         self.masks = masks
         self.size = backbone.preprocessing.input_size
-        self.terms = SharedTerms(explainer, rows)
+        self.terms = FittedTerms(explainer, rows)
         self.project = MaskProjector(auxiliary.tap_sizes, self.size)
         self.folds = [Moments(len(self.terms.start)) for _ in range(FOLDS)]
         self.photos = self.passes = self.known = 0

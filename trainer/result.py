@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ptame_deploy.artifacts import Start
 from ptame_deploy.bootstrap import Interval, Values, difference, interval
-from ptame_deploy.explainer import ExplainerNet
+from ptame_deploy.explainer import ExplainerNet, SharedTerms
 
 SHOWN = 8  # photos that a report shows
 LEAST_JUDGED = 8  # photos that a gain is told from
@@ -75,6 +75,7 @@ class Trained:
         gain: what training gained, or None where there were too few photos to tell.
         started: the explainer that training began with.
         shown: (n, H, W, 3) uint8, a few photos to show both on: left out where there are such.
+        terms: all that training changed of an activation map, where that is all.
     """
 
     explainer: ExplainerNet
@@ -84,3 +85,4 @@ class Trained:
     gain: Gain | None
     started: ExplainerNet
     shown: NDArray[np.uint8]
+    terms: SharedTerms | None = None

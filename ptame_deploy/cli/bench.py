@@ -83,9 +83,7 @@ def bench(
             show_default=False,
         ),
     ] = None,
-    explainer: Annotated[
-        Path | None, typer.Option(help="Folder of a trained explainer (from ptame train).")
-    ] = None,
+    explainer: options.ExplainerOption = None,
     auxiliary: options.AuxiliaryOption = None,
     weights: options.WeightsOption = None,
     auxiliary_weights: options.AuxiliaryWeightsOption = None,

@@ -136,6 +136,7 @@ def _source_of(
     from ptame_deploy.errors import ArtifactError
     from ptame_deploy.explainer import start_explainer
     from ptame_deploy.explainer_store import load_explainer
+    from ptame_deploy.shipped import find_explainer
     from ptame_deploy.weights import state_sha256
 
     backbone = options.load_classifier(
@@ -154,7 +155,8 @@ def _source_of(
     auxiliary = options.auxiliary_of(record, backbone, networks.auxiliary_weights, networks.seed)
     explainer: ExplainerNet | None = None
     if networks.explainer is not None:
-        explainer = load_explainer(networks.explainer, backbone, auxiliary)
+        folder = find_explainer(networks.explainer, backbone.name)
+        explainer = load_explainer(folder, backbone, auxiliary)
     elif record.state == "initialised":
         explainer, _ = start_explainer(
             auxiliary, backbone.num_classes, backbone.class_names, seed=manifest.provenance.seed

@@ -47,6 +47,14 @@ def explain(
             "May be repeated.",
         ),
     ] = None,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another graph or engine of the same classifier, whose maps are drawn beside: "
+            "an untrained start, another precision.",
+            show_default=False,
+        ),
+    ] = None,
     save_maps: Annotated[
         bool, typer.Option("--save-maps", help="Also write the maps: NPY, float32 (K, h, w).")
     ] = False,
@@ -65,6 +73,7 @@ def explain(
 
     A file that cannot be decoded is named and skipped; the others are done, and the exit code is 2.
     """
+    from engines.beside import Beside
     from engines.explain_folder import explain_folder
     from engines.explainer import Explainer
     from ptame_deploy.onnx_session import PROVIDERS
@@ -77,6 +86,12 @@ def explain(
     )
     asked = _asked_classes(explainer, classes)
     found = find_photos(photos)
+    other = None
+    if beside is not None:
+        opened = Explainer.load(
+            beside, providers=PROVIDERS[provider.value], threads=threads, batch_size=batch_size
+        )
+        other = Beside(opened, beside.resolve().name)
     for caution in explainer.manifest.cautions:
         console.warn(caution)
     with console.progress("Explaining", total=len(found)) as bar:
@@ -88,6 +103,7 @@ def explain(
             save_maps=save_maps,
             colormap=colormap.value,
             opacity=opacity,
+            beside=other,
             advance=lambda count: bar.advance(bar.task_ids[0], count),
         )
     for row in summary.rows:

@@ -37,9 +37,7 @@ def export(
     *,
     backbone: options.BackboneOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the artifact.")],
-    explainer: Annotated[
-        Path | None, typer.Option(help="Folder of a trained explainer (from ptame train).")
-    ] = None,
+    explainer: options.ExplainerOption = None,
     auxiliary: options.AuxiliaryOption = None,
     weights: options.WeightsOption = None,
     auxiliary_weights: options.AuxiliaryWeightsOption = None,

@@ -73,6 +73,14 @@ StdOption = Annotated[
 InterpolationOption = Annotated[
     str | None, typer.Option(help="Replace the interpolation: nearest, bilinear, bicubic, lanczos.")
 ]
+ExplainerOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of a trained explainer (from ptame train), or 'shipped': the one that comes "
+        "with ptame-deploy for this classifier.",
+        show_default=False,
+    ),
+]
 SeedOption = Annotated[int, typer.Option(min=0, max=2**62, help="Seed of everything random.")]
 
 
@@ -260,8 +268,10 @@ def load_parts(
         read_explainer_manifest,
         record_explainer,
     )
+    from ptame_deploy.shipped import SHIPPED, find_explainer, shipped_explainers
 
     if explainer is not None:
+        explainer = find_explainer(explainer, backbone.name)
         manifest = read_explainer_manifest(explainer)
         if auxiliary not in (None, manifest.explainer.auxiliary) or auxiliary_size is not None:
             message = (
@@ -283,6 +293,8 @@ def load_parts(
             "is trained (ptame train)."
         )
     warn_of_assumed_classes(backbone, loaded)
+    if backbone.name in shipped_explainers():
+        console.info(f"  a trained explainer comes with ptame-deploy: --explainer {SHIPPED}")
     record = record_explainer(net, loaded, state="initialised", start=start)
     return Parts(backbone, loaded, net, record)
 

@@ -257,7 +257,10 @@ def train(
         training_steps=result.record.get("steps"),
         training_photos=result.record["photos"],
     )
-    save_explainer(result.explainer, record, classifier, output, seed=seed, training=result.record)
+    save_explainer(
+        result.explainer, record, classifier, output,
+        seed=seed, training=result.record, terms=result.terms,
+    )  # fmt: skip
     train_recipes.forget_checkpoint(output / TRAINING)
     console.result(
         f"Trained in {result.record['seconds']:.0f} s from start '{result.start}': wrote "

@@ -177,3 +177,34 @@ def test_numbers_of_classes_that_no_integer_holds(tiny_classes_artifact, photo_f
         str(tmp_path / "o"),
     ]
     assert run([*arguments, "-c", "9" * 5000]) == 2
+
+
+def test_another_graphs_maps_stand_beside(
+    tiny_artifact, tiny_classes_artifact, photo_folder, tmp_path, capsys
+):
+    words = ["explain", str(tiny_artifact), str(photo_folder), "-o"]
+    assert run([*words, str(tmp_path / "alone")]) == 0
+    assert run([*words, str(tmp_path / "both"), "--beside", str(tiny_classes_artifact)]) == 0
+    assert table(tmp_path / "both") == table(tmp_path / "alone")
+    with Image.open(tmp_path / "alone/a.png") as alone, Image.open(tmp_path / "both/a.png") as both:
+        panel = (both.width - alone.width) // 2  # one more for each of the two classes
+        assert panel > 300
+        assert both.height > alone.height  # cautions of both
+        assert both.crop((0, 40, panel, 300)).tobytes() == alone.crop((0, 40, panel, 300)).tobytes()
+        first, second = (
+            np.asarray(both.crop((left, 40, left + panel - 14, 300)))
+            for left in (14 + panel, 14 + 2 * panel)
+        )
+    # Both explain the same class by the same explainer.
+    assert np.abs(first.astype(int) - second).max() <= 3
+
+
+def test_a_graph_of_another_classifier_cannot_stand_beside(
+    tiny_artifact, export_tiny, photo_folder, tmp_path, capsys
+):
+    other = tmp_path / "other"
+    assert export_tiny(other, "--mean", "0.1,0.1,0.1") == 0
+    words = ["explain", str(tiny_artifact), str(photo_folder), "-o", str(tmp_path / "out")]
+    assert run([*words, "--beside", str(other)]) == 2
+    assert "other cannot stand beside" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*.png"))

@@ -7,9 +7,9 @@ from ptame_deploy.explainer import ExplainerNet
 from ptame_deploy.random_masks import stream_masks
 from trainer.amortised import (
     PENALTIES,
+    FittedTerms,
     MaskProjector,
     Moments,
-    SharedTerms,
     agreement,
     cross_fit,
     make_sample,
@@ -71,7 +71,7 @@ def test_projected_masks_give_the_sum_over_the_enlarged_map(sizes):
 def test_coefficients_are_the_map_that_they_stand_for(rows):
     """Columns times coefficients is the masked sum of the map of the fused weights."""
     net, masks, features = started(), some_masks(), taps(1)
-    terms = SharedTerms(net, rows)
+    terms = FittedTerms(net, rows)
     assert terms.gained == [0, 2]
     assert terms.rows == ([0, 2] if rows == "start" else list(range(len(CHANNELS))))
     assert len(terms.start) == 2 + sum(CHANNELS[tap] for tap in terms.rows)
@@ -79,8 +79,8 @@ def test_coefficients_are_the_map_that_they_stand_for(rows):
     for coefficients in (terms.start, generator.normal(size=len(terms.start))):
         columns = terms.columns(flat(features), MaskProjector(SIZES, IMAGE)(masks), class_index=4)
         fitted = started()
+        terms.shared(coefficients).apply_to(fitted)
         with torch.no_grad():
-            fitted.fusion.weight.copy_(torch.from_numpy(terms.fused(coefficients)))
             saliency = fitted.class_maps(features, torch.tensor([[4]]))
         enlarged = functional.interpolate(saliency, size=IMAGE, mode="bilinear")[0, 0].numpy()
         expected = (enlarged * masks).mean(axis=(1, 2))
@@ -88,8 +88,10 @@ def test_coefficients_are_the_map_that_they_stand_for(rows):
 
 
 def test_the_starts_own_coefficients_change_nothing():
-    terms = SharedTerms(started())
-    np.testing.assert_array_equal(terms.fused(terms.start), started().fusion.weight.detach())
+    terms = FittedTerms(started())
+    net = started()
+    terms.shared(terms.start).apply_to(net)
+    assert torch.equal(net.fusion.weight, started().fusion.weight)
 
 
 def samples(count, true, *, noise=0.0, seed=0, width=8):

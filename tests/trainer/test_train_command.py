@@ -326,3 +326,33 @@ def test_own_features_take_no_size_and_no_weights(two_dozen, tiny_file, tmp_path
     end = ("--explainer", tmp_path / "own", "-o", tmp_path / "model")
     words = ["export", "--backbone", f"{tiny_file}:build", "--input-size", "64", "--resize", "72"]
     assert run([str(word) for word in (*words, *end)]) == 0
+
+
+def test_a_change_of_the_activation_map_is_kept_in_kilobytes(
+    train, two_dozen, tiny_file, tmp_path, capsys
+):
+    """And gives the very weights that were trained."""
+    from ptame_deploy.weights import state_sha256
+
+    assert (
+        train(two_dozen, "--masks", "6", "--allow-no-gain", preset="few", factory="thousand") == 0
+    )
+    out = tmp_path / "out"
+    manifest = read_explainer_manifest(out)
+    assert manifest.explainer.start == "activation-map"
+    assert manifest.form == "shared-terms"
+    assert manifest.files["explainer.safetensors"].bytes < 20_000
+    preparation = {"input_size": (64, 64), "resize": 72}
+    classifier = load_backbone(f"{tiny_file}:thousand", preprocessing=preparation)
+    auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_sizes=(64,))
+    explainer = load_explainer(out, classifier, auxiliary)
+    assert state_sha256(explainer) == manifest.explainer.weights_sha256
+    words = ["export", "--backbone", f"{tiny_file}:thousand", "--explainer", str(out)]
+    sizes = ("--input-size", "64", "--resize", "72", "--auxiliary-weights", "random")
+    assert run([*words, *sizes, "-o", str(tmp_path / "model")]) == 0
+    capsys.readouterr()
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"other {number}" for number in range(1000)))
+    named = ("--class-names", str(names), "-o", str(tmp_path / "named"))
+    assert run([*words, *sizes, *named]) == 4
+    assert "kept as a change of mobilenet_v3_small's activation map" in capsys.readouterr().err
