@@ -20,7 +20,7 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo train-demo test lint bench bench-train report environment clean
+.PHONY: help demo train-demo test lint bench bench-train report environment triton-environment clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
@@ -30,6 +30,19 @@ help:
 	@echo "make bench-train  time a training step in its fast form and in the paper's"
 	@echo "make bench     reproduce the README's tables of speed and precision, and check their limits"
 
+# tritonserver comes with a package that needs an older NumPy.
+TRITON ?= .venv-triton
+TRITON_ENVIRONMENT := $(TRITON)/.complete
+
+triton-environment: $(TRITON_ENVIRONMENT)
+
+$(TRITON_ENVIRONMENT): constraints-triton.txt
+	$(PYTHON) -m venv $(TRITON)
+	$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints-triton.txt nvidia-pytriton onnxruntime pillow pydantic rich typer
+	$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
 environment: $(ENVIRONMENT)
 
 $(ENVIRONMENT): pyproject.toml constraints.txt
@@ -37,7 +50,7 @@ $(ENVIRONMENT): pyproject.toml constraints.txt
 		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable ".[demo,train,evaluate,rtx,dev]"
+		--constraint constraints.txt --editable ".[demo,train,evaluate,triton,rtx,dev]"
 	@touch $@
 
 demo: $(ENVIRONMENT)
@@ -67,7 +80,9 @@ lint: $(ENVIRONMENT)
 
 # A thread a worker: more of them wait for each other. A module's tests share what they export.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	@$(MAKE) --no-print-directory triton-environment \
+		|| echo "No environment for tritonserver can be made here: its tests are skipped."
+	OMP_NUM_THREADS=1 PTAME_TRITON_VENV=$(abspath $(TRITON)) $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 bench: $(ENVIRONMENT)
 	$(BIN)/python scripts/benchmark.py --json "$(BENCH_JSON)" $(BENCH_ARGUMENTS)
@@ -84,4 +99,4 @@ report: $(ENVIRONMENT)
 	@echo "Page:             report-work/report/report.html"
 
 clean:
-	rm -rf $(VENV) demo bench-work report-work build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(TRITON) demo bench-work report-work build dist .mypy_cache .pytest_cache .ruff_cache

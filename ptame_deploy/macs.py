@@ -85,7 +85,7 @@ def macs_by_node(model: "Path | onnx.ModelProto", batch: int = 1) -> list[NodeMa
 
 def _load(path: Path) -> "onnx.ModelProto":
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     try:
         return onnx.load(path, load_external_data=False)

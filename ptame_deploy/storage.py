@@ -126,6 +126,20 @@ def staged_artifact(directory: Path, manifest: str) -> Iterator[Path]:
                 directory.rmdir()
 
 
+def publish(staged: Path, target: Path) -> None:
+    """Give a folder that is complete its name at last; ``target`` must not be there.
+
+    Args:
+        staged: on the same disk.
+        target: its name.
+    """
+    for path in staged.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~_umask())
+            _flush(path)
+    staged.rename(target)
+
+
 def _flush(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.evaluation.results import Cost
-from bench.graphs import BenchGraphs, choose_classes
+from bench.graphs import BenchGraphs
 from bench.measures.judge import as_uint8
 from bench.methods.method import Cascade, Classes, Explain, Images, Maps, Method
 from bench.runtimes import RuntimeChoice
@@ -15,6 +15,7 @@ from bench.variants import form_of
 from engines.explainer import Explainer
 from engines.runtime import Runtime
 from ptame_deploy.artifacts import GRAPH_FILE, GraphManifest, TensorRecord
+from ptame_deploy.graph_parts import choose_classes
 
 if TYPE_CHECKING:
     from bench.methods.source import ClassifierSource

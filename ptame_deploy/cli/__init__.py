@@ -22,6 +22,7 @@ from ptame_deploy.cli import console
 from ptame_deploy.cli.bench import bench
 from ptame_deploy.cli.bench_compare import compare
 from ptame_deploy.cli.build import build
+from ptame_deploy.cli.client import client
 from ptame_deploy.cli.doctor import doctor
 from ptame_deploy.cli.evaluate import evaluate
 from ptame_deploy.cli.explain import explain
@@ -31,6 +32,7 @@ from ptame_deploy.cli.inspect import inspect
 from ptame_deploy.cli.quantize import quantize
 from ptame_deploy.cli.report import report
 from ptame_deploy.cli.train import train
+from ptame_deploy.cli.triton import triton
 from ptame_deploy.cli.tune import tune
 from ptame_deploy.errors import InvalidInputError, MissingRequirementError, PtameError
 
@@ -53,7 +55,7 @@ app = typer.Typer(
 )
 for command in (
     export, quantize, build, inspect, doctor, explain, evaluate, report, train, tune,
-    import_checkpoint,
+    import_checkpoint, triton, client,
 ):  # fmt: skip
     app.command()(command)
 

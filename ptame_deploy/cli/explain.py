@@ -9,6 +9,7 @@ import typer
 from ptame_deploy.cli import console
 
 if TYPE_CHECKING:
+    from engines.beside import Beside
     from engines.explainer import Explainer
     from ptame_deploy.artifacts import GraphManifest
 
@@ -74,24 +75,64 @@ def explain(
     A file that cannot be decoded is named and skipped; the others are done, and the exit code is 2.
     """
     from engines.beside import Beside
-    from engines.explain_folder import explain_folder
     from engines.explainer import Explainer
     from ptame_deploy.onnx_session import PROVIDERS
-    from ptame_deploy.photos import find_photos
     from ptame_deploy.storage import check_writable
 
     check_writable(output)
     explainer = Explainer.load(
         model, providers=PROVIDERS[provider.value], threads=threads, batch_size=batch_size
     )
-    asked = _asked_classes(explainer, classes)
-    found = find_photos(photos)
     other = None
     if beside is not None:
         opened = Explainer.load(
             beside, providers=PROVIDERS[provider.value], threads=threads, batch_size=batch_size
         )
         other = Beside(opened, beside.resolve().name)
+    explain_with(
+        explainer,
+        photos,
+        output,
+        classes=classes,
+        save_maps=save_maps,
+        colormap=colormap,
+        opacity=opacity,
+        beside=other,
+    )
+
+
+def explain_with(
+    explainer: "Explainer",
+    photos: list[Path],
+    output: Path,
+    *,
+    classes: list[str] | None,
+    save_maps: bool,
+    colormap: ColorMapKind,
+    opacity: float,
+    beside: "Beside | None" = None,
+) -> None:
+    """Explain photos by what was opened, and say what came of it.
+
+    Args:
+        explainer: a graph, a plan, or a served model.
+        photos: files and folders.
+        output: folder for pictures and tables.
+        classes: to explain, by name or index, where the graph takes them.
+        save_maps: see `engines.explain_folder.explain_folder`.
+        colormap: of the pictures.
+        opacity: of the map over the photo.
+        beside: another graph, whose maps are drawn beside.
+
+    Raises:
+        InvalidInputError: no photos, some that cannot be read (the others are done), or classes
+            that do not exist.
+    """
+    from engines.explain_folder import explain_folder
+    from ptame_deploy.photos import find_photos
+
+    asked = _asked_classes(explainer, classes)
+    found = find_photos(photos)
     for caution in explainer.manifest.cautions:
         console.warn(caution)
     with console.progress("Explaining", total=len(found)) as bar:
@@ -103,7 +144,7 @@ def explain(
             save_maps=save_maps,
             colormap=colormap.value,
             opacity=opacity,
-            beside=other,
+            beside=beside,
             advance=lambda count: bar.advance(bar.task_ids[0], count),
         )
     for row in summary.rows:

@@ -189,21 +189,21 @@ def load_auxiliary(
 
 
 def seconds(option: str, text: str) -> float:
-    """Read a time as people write it: 90s, 20m, 2h; a bare number is seconds.
+    """Read a time as people write it: 5ms, 90s, 20m, 2h; a bare number is seconds.
 
     Raises:
         InvalidInputError: it is none.
     """
     from ptame_deploy.errors import InvalidInputError
 
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    units = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+    unit = next((one for one in units if text.endswith(one)), "")
     try:
-        value = float(number) * units[unit]
+        value = float(text.removesuffix(unit)) * units.get(unit, 1.0)
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        message = f"{option} must be a time such as 90s, 20m or 2h, got {text!r}."
+        message = f"{option} must be a time such as 5ms, 90s, 20m or 2h, got {text!r}."
         raise InvalidInputError(message)
     return value
 

@@ -6,11 +6,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from bench.graphs import compare_maps, extract_classifier, graphs_of_artifact, make_inputs
+from bench.graphs import compare_maps, graphs_of_artifact, make_inputs
 from bench.memory import peak_memory
 from bench.operators import operator_costs
 from engines.onnx_runtime import OnnxRuntime
 from ptame_deploy.errors import ArtifactError, CheckFailedError
+from ptame_deploy.graph_parts import extract_classifier
 from ptame_deploy.macs import count_macs
 
 pytestmark = pytest.mark.integration

@@ -3,7 +3,6 @@ import onnx
 import pytest
 import torch
 
-from bench.graphs import choose_classes
 from bench.methods.ptame import (
     REFERENCE,
     SOURCE,
@@ -15,6 +14,7 @@ from bench.methods.ptame import (
 from bench.runtimes import RuntimeChoice
 from ptame_deploy.auxiliaries import load_auxiliary
 from ptame_deploy.explainer import start_explainer
+from ptame_deploy.graph_parts import choose_classes
 from ptame_deploy.preprocessing import to_float
 
 pytestmark = pytest.mark.integration

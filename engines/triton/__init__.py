@@ -1,0 +1,1 @@
+"""Triton: model repositories made from artifacts, and a client that draws what a server answers."""

@@ -1,0 +1,1 @@
+"""Code that runs inside Triton, by its Python backend; copied into model repositories."""

@@ -1,0 +1,218 @@
+"""A served graph as a `Runtime`: named arrays go to a server and come back.
+
+Speaks the KServe v2 protocol, so that Triton and ``ptame serve`` answer alike.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from engines.explainer import Explainer
+from engines.runtime import Arrays, Staged, check_inputs
+from engines.triton.config import MANIFEST_PARAMETER
+from ptame_deploy.artifacts import GraphManifest
+from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError
+
+Protocol = Literal["http", "grpc"]
+_PORTS = {"http": 8000, "grpc": 8001}
+_SECURE = {"https": "http", "grpcs": "grpc"}
+_TYPES = {"float32": "FP32", "uint8": "UINT8", "int64": "INT64"}
+
+
+class TritonRuntime:
+    """One model of a server.
+
+    Attributes:
+        manifest: describes the graph.
+        max_batch: photos that the server takes at once.
+    """
+
+    def __init__(self, url: str, name: str | None = None, *, timeout: float = 60.0) -> None:
+        """Find a model and see that its inputs and outputs are what its manifest says.
+
+        Args:
+            url: ``http://host:8000`` or ``grpc://host:8001``; ``https`` and ``grpcs`` by TLS. HTTP
+                where there is no scheme.
+            name: of the model; None where the server has just one of ours.
+            timeout: seconds that a request may take.
+
+        Raises:
+            InvalidInputError: no such address or model, or several models and no name.
+            ArtifactError: the model was not made by ``ptame triton``, or not whole.
+            MissingRequirementError: tritonclient is not installed, or the server does not answer.
+        """
+        self._protocol, self._address, secure = _parse(url)
+        self._timeout = timeout
+        self._client, self._api = _connect(self._protocol, self._address, timeout, secure=secure)
+        config = self._config(self._choose(name))
+        self.name = str(config["name"])
+        self.max_batch = max(1, int(config.get("max_batch_size", 0)))
+        self.manifest = _manifest_of(config, self.name)
+        self._version = str(self._ask("get_server_metadata")["version"])
+
+    @property
+    def description(self) -> str:
+        """Server, protocol and address."""
+        return f"Triton {self._version} by {self._protocol} at {self._address}"
+
+    @property
+    def copies(self) -> bool:
+        """Whether transfers take time: they do."""
+        return True
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+        """Send a batch and wait for the answer; see `Runtime.run`.
+
+        Raises:
+            InvalidInputError: an input of a wrong name, shape or type, or one the server refuses.
+            MissingRequirementError: the server does not answer.
+        """
+        check_inputs(self.manifest.inputs, inputs)
+        given = []
+        for name, array in inputs.items():
+            tensor = self._api.InferInput(name, list(array.shape), _TYPES[str(array.dtype)])
+            tensor.set_data_from_numpy(np.ascontiguousarray(array))
+            given.append(tensor)
+        outputs = [record.name for record in self.manifest.outputs]
+        wanted = [self._api.InferRequestedOutput(name) for name in outputs]
+        found = self._ask("infer", self.name, given, outputs=wanted)
+        return {name: found.as_numpy(name) for name in outputs}
+
+    def stage(self, inputs: Mapping[str, NDArray[Any]]) -> Staged:
+        """Keep a batch; see `Runtime.stage`."""
+        return _RemoteBatch(self, dict(inputs))
+
+    def _choose(self, name: str | None) -> str:
+        index = self._ask("get_model_repository_index")
+        models = index["models"] if isinstance(index, dict) else index
+        served = sorted({one["name"] for one in models if one.get("state", "READY") == "READY"})
+        if name is not None:
+            if name not in served:
+                message = (
+                    f"{self._address} serves no model {name!r}, only {', '.join(served) or 'none'}."
+                )
+                raise InvalidInputError(message)
+            return name
+        ours = [one for one in served if _makes_maps(self._config(one))]
+        if len(ours) != 1:
+            message = (
+                f"{self._address} serves {len(ours)} models that make maps"
+                f"{': ' if ours else ''}{', '.join(ours)}. Say which by --name."
+            )
+            raise InvalidInputError(message)
+        only: str = ours[0]
+        return only
+
+    def _config(self, name: str) -> dict[str, Any]:
+        found = self._ask("get_model_config", name)
+        config: dict[str, Any] = found.get("config", found)
+        return config
+
+    def _ask(self, call: str, *arguments: Any, **named: Any) -> Any:
+        """Call the client library; by gRPC answers come as JSON too, but for an inference's."""
+        from tritonclient.utils import InferenceServerException
+
+        if self._protocol == "grpc":
+            named["client_timeout"] = self._timeout
+            if call != "infer":
+                named["as_json"] = True
+        try:
+            return getattr(self._client, call)(*arguments, **named)
+        except InferenceServerException as error:
+            if error.status() in ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"):
+                raise self._unreachable(error) from error
+            message = f"{self._address} refuses: {error.message()}"
+            raise InvalidInputError(message) from error
+        except Exception as error:  # of the transport: sockets, gevent, TLS
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> MissingRequirementError:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return MissingRequirementError(f"No answer from {self._address}: {reason}")
+
+
+class _RemoteBatch:
+    """A batch that is kept here and sent anew at each computing."""
+
+    def __init__(self, runtime: TritonRuntime, inputs: Arrays) -> None:
+        self._runtime, self._inputs = runtime, inputs
+        self._outputs: Arrays = {}
+
+    def upload(self) -> None:
+        """Do nothing: what is sent is part of the request."""
+
+    def compute(self) -> None:
+        """Send the request and wait."""
+        self._outputs = self._runtime.run(self._inputs)
+
+    def download(self) -> Arrays:
+        """Return the answer."""
+        return self._outputs
+
+
+def remote_explainer(
+    url: str, name: str | None = None, *, batch_size: int = 8, timeout: float = 60.0
+) -> Explainer:
+    """Open a served model as an `Explainer`; see `TritonRuntime` for arguments and errors."""
+    runtime = TritonRuntime(url, name, timeout=timeout)
+    return Explainer(
+        runtime.manifest, runtime, batch_size=max(1, min(batch_size, runtime.max_batch))
+    )
+
+
+def _parse(url: str) -> tuple[Protocol, str, bool]:
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    protocol = _SECURE.get(parts.scheme, parts.scheme)
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if protocol not in _PORTS or not parts.hostname or port == 0 or parts.username:
+        message = f"{url!r} is no address: http://host:8000 or grpc://host:8001."
+        raise InvalidInputError(message)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    address = f"{host}:{port or _PORTS[protocol]}{parts.path.rstrip('/')}"
+    return ("grpc" if protocol == "grpc" else "http"), address, parts.scheme in _SECURE
+
+
+def _connect(protocol: Protocol, address: str, timeout: float, *, secure: bool) -> tuple[Any, Any]:
+    try:
+        if protocol == "grpc":
+            from tritonclient import grpc
+
+            return grpc.InferenceServerClient(address, ssl=secure), grpc
+        from tritonclient import http
+    except ImportError as error:
+        message = 'Triton\'s client is not installed: pip install "ptame-deploy[triton]".'
+        raise MissingRequirementError(message) from error
+    client = http.InferenceServerClient(
+        address, ssl=secure, connection_timeout=timeout, network_timeout=timeout
+    )
+    return client, http
+
+
+def _makes_maps(config: Mapping[str, Any]) -> bool:
+    inputs = {one["name"] for one in config.get("input", ())}
+    return MANIFEST_PARAMETER in config.get("parameters", {}) and "image" in inputs
+
+
+def _manifest_of(config: Mapping[str, Any], name: str) -> GraphManifest:
+    if not _makes_maps(config):
+        message = f"{name} was not written by ptame triton, or takes no prepared photos."
+        raise ArtifactError(message)
+    text = config["parameters"][MANIFEST_PARAMETER]["string_value"]
+    try:
+        manifest = GraphManifest.model_validate_json(text)
+    except ValidationError as error:
+        message = f"What the server tells of {name} cannot be read: {error.errors()[0]['msg']}."
+        raise ArtifactError(message) from error
+    for what, told in (("input", manifest.inputs), ("output", manifest.outputs)):
+        served = {one["name"] for one in config[what]}
+        if served != {record.name for record in told}:
+            message = f"{name} is served with other {what}s than its manifest tells: {served}."
+            raise ArtifactError(message)
+    return manifest

@@ -1,0 +1,75 @@
+"""Parts of a fused graph, as graphs of their own: the classifier alone, or with classes given."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptame_deploy.artifacts import GraphManifest
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def extract_classifier(fused: Path, path: Path) -> None:
+    """Write the part of a fused graph that leads from ``image`` to ``logits``.
+
+    Args:
+        fused: the fused graph; its external weights lie beside it.
+        path: the file to write; weights that were external go to ``<path>.data``.
+    """
+    import onnx
+
+    model = onnx.load(fused, load_external_data=False)
+    for node in model.graph.node:
+        # The exporter may ask either input for the batch size, even where only logits need it.
+        if node.op_type == "Shape" and node.input[0] == "class_index":
+            node.input[0] = "image"
+    _extract(model, fused.parent, path, ["image"], ["logits"])
+
+
+def choose_classes(fused: Path, manifest: GraphManifest, path: Path) -> Path:
+    """Turn a graph that explains its own best classes into one that is told them.
+
+    The same networks and the same arithmetic: the output ``class_index`` becomes an input, and
+    what computed it goes. So every graph can explain the class that a judge names, whatever its
+    own precision makes of the photo.
+
+    Args:
+        fused: the fused graph; its external weights lie beside it.
+        manifest: describes it.
+        path: the file to write; weights that were external go to ``<path>.data``.
+
+    Returns:
+        ``path``, or ``fused`` where it takes the classes already.
+    """
+    if manifest.takes_classes:
+        return fused
+    import onnx
+
+    model = onnx.load(fused, load_external_data=False)
+    for node in model.graph.node:
+        for position, output in enumerate(node.output):
+            if output == "class_index":
+                node.output[position] = "chosen_by_graph"
+    outputs = [output for output in model.graph.output if output.name != "class_index"]
+    chosen = next(output for output in model.graph.output if output.name == "class_index")
+    model.graph.input.append(chosen)
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
+    _extract(model, fused.parent, path, ["image", "class_index"], ["logits", "saliency"])
+    return path
+
+
+def _extract(
+    model: "onnx.ModelProto", folder: Path, path: Path, inputs: list[str], outputs: list[str]
+) -> None:
+    """Write a part of a graph; weights that lie outside come in last: 2 GB are too much before."""
+    import onnx
+    from onnx.utils import Extractor
+
+    external = any(
+        weight.data_location == onnx.TensorProto.EXTERNAL for weight in model.graph.initializer
+    )
+    part = Extractor(model).extract_model(inputs, outputs)
+    if external:
+        onnx.load_external_data_for_model(part, str(folder))
+    onnx.save(part, path, save_as_external_data=external, location=f"{path.name}.data")
