@@ -50,7 +50,7 @@ $(ENVIRONMENT): pyproject.toml constraints.txt
 		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable ".[demo,train,evaluate,triton,rtx,dev]"
+		--constraint constraints.txt --editable ".[demo,train,evaluate,triton,serve,rtx,dev]"
 	@touch $@
 
 demo: $(ENVIRONMENT)

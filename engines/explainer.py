@@ -246,13 +246,27 @@ class Explainer:
         Raises:
             CheckFailedError: the graph answers with NaN or infinity.
         """
-        inputs: dict[str, NDArray[Any]] = {
-            "image": images if self.manifest.takes_uint8 else to_float(images)
-        }
+        outputs = self.run(self.inputs_of(images, class_index))
+        return self.explanation_of(outputs, class_index)
+
+    def inputs_of(
+        self, images: NDArray[np.uint8], class_index: NDArray[np.int64] | None = None
+    ) -> Arrays:
+        """Return what the graph takes, by name; see `explain_prepared`."""
+        inputs: Arrays = {"image": images if self.manifest.takes_uint8 else to_float(images)}
         if class_index is not None:
             inputs["class_index"] = class_index
-        outputs = self._run_padded(inputs)
-        _refuse_not_finite(outputs)
+        return inputs
+
+    def explanation_of(
+        self, outputs: Arrays, class_index: NDArray[np.int64] | None = None
+    ) -> Explanation:
+        """Put the graph's answers together.
+
+        Args:
+            outputs: by name, see `run`.
+            class_index: (B, K) where the graph was given the classes.
+        """
         chosen = outputs["class_index"] if class_index is None else class_index
         probability = np.take_along_axis(softmax(outputs["logits"]), chosen, axis=1)
         return Explanation(
@@ -263,20 +277,29 @@ class Explainer:
             class_names=self.manifest.classifier.class_names,
         )
 
-    def _run_padded(self, inputs: dict[str, NDArray[Any]]) -> Arrays:
-        """Fill a batch up to the smallest that a plan takes, and leave the filling's answers out.
+    def run(self, inputs: Arrays) -> Arrays:
+        """Run one batch of the graph's own inputs.
 
-        Maps and answers of one photo do not depend on the others of its batch.
+        A batch is filled up to the smallest that a plan takes, and the filling's answers are left
+        out: those of one photo do not depend on the others of its batch.
+
+        Args:
+            inputs: by name, batch first.
+
+        Raises:
+            InvalidInputError: an input of a wrong name, shape or type.
+            CheckFailedError: the graph answers with NaN or infinity.
         """
         count = len(inputs["image"])
         missing = self.plan.profile.min_batch - count if self.plan else 0
-        if missing <= 0:
-            return self.runtime.run(inputs)
-        filled = {
-            name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
-            for name, array in inputs.items()
-        }
-        return {name: array[:count] for name, array in self.runtime.run(filled).items()}
+        if missing > 0:
+            inputs = {
+                name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+                for name, array in inputs.items()
+            }
+        outputs = {name: array[:count] for name, array in self.runtime.run(inputs).items()}
+        _refuse_not_finite(outputs)
+        return outputs
 
 
 def _refuse_not_finite(outputs: Arrays) -> None:

@@ -37,6 +37,10 @@ class UnreadablePhotoError(InvalidInputError):
     """A file that cannot be decoded as an image."""
 
 
+class TooManyPixelsError(UnreadablePhotoError):
+    """An image that would fill the memory."""
+
+
 def find_photos(paths: Iterable[Path]) -> list[Path]:
     """List the photos that files and folders name.
 
@@ -91,21 +95,25 @@ def open_photo(path: Path) -> Image.Image:
     return decode_photo(opened, name)
 
 
-def decode_photo(opened: Callable[[], BinaryIO], name: str) -> Image.Image:
+def decode_photo(
+    opened: Callable[[], BinaryIO], name: str, *, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """Decode a photo wherever its bytes are; see `open_photo`.
 
     Args:
         opened: opens them; what it raises is a reason not to read the photo.
         name: for messages.
+        max_pixels: of the photo; ``MAX_PIXELS`` holds beside it.
 
     Raises:
+        TooManyPixelsError: over the limit.
         UnreadablePhotoError: see `open_photo`.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # bombs are refused below, odd metadata is no matter
             with opened() as file, Image.open(file) as image:
-                _refuse_bomb(name, image)
+                _refuse_bomb(name, image, min(max_pixels, MAX_PIXELS))
                 image.seek(0)
                 image.load()
                 return to_rgb(image)
@@ -113,7 +121,7 @@ def decode_photo(opened: Callable[[], BinaryIO], name: str) -> Image.Image:
         raise
     except Image.DecompressionBombError as error:
         message = f"{name}: over the limit of {MAX_PIXELS:,} pixels"
-        raise UnreadablePhotoError(message) from error
+        raise TooManyPixelsError(message) from error
     except UnidentifiedImageError as error:
         message = f"{name}: not an image, or of a format that Pillow cannot read"
         raise UnreadablePhotoError(message) from error
@@ -123,12 +131,12 @@ def decode_photo(opened: Callable[[], BinaryIO], name: str) -> Image.Image:
         raise UnreadablePhotoError(message) from error
 
 
-def _refuse_bomb(name: str, image: Image.Image) -> None:
+def _refuse_bomb(name: str, image: Image.Image, limit: int) -> None:
     pixels = image.width * image.height
-    if pixels > MAX_PIXELS:
+    if pixels > limit:
         size = f"{image.width}x{image.height}"
-        message = f"{name}: {size} is over the limit of {MAX_PIXELS:,} pixels"
-        raise UnreadablePhotoError(message)
+        message = f"{name}: {size} is over the limit of {limit:,} pixels"
+        raise TooManyPixelsError(message)
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -52,12 +52,13 @@ class TritonRuntime:
         self.name = str(config["name"])
         self.max_batch = max(1, int(config.get("max_batch_size", 0)))
         self.manifest = _manifest_of(config, self.name)
-        self._version = str(self._ask("get_server_metadata")["version"])
+        server = self._ask("get_server_metadata")
+        self._server = f"{server['name']} {server['version']}"
 
     @property
     def description(self) -> str:
         """Server, protocol and address."""
-        return f"Triton {self._version} by {self._protocol} at {self._address}"
+        return f"{self._server} by {self._protocol} at {self._address}"
 
     @property
     def copies(self) -> bool:

@@ -31,6 +31,7 @@ from ptame_deploy.cli.import_checkpoint import import_checkpoint
 from ptame_deploy.cli.inspect import inspect
 from ptame_deploy.cli.quantize import quantize
 from ptame_deploy.cli.report import report
+from ptame_deploy.cli.serve import serve
 from ptame_deploy.cli.train import train
 from ptame_deploy.cli.triton import triton
 from ptame_deploy.cli.tune import tune
@@ -55,7 +56,7 @@ app = typer.Typer(
 )
 for command in (
     export, quantize, build, inspect, doctor, explain, evaluate, report, train, tune,
-    import_checkpoint, triton, client,
+    import_checkpoint, triton, client, serve,
 ):  # fmt: skip
     app.command()(command)
 

@@ -11,7 +11,6 @@ from ptame_deploy.cli import console
 if TYPE_CHECKING:
     from engines.beside import Beside
     from engines.explainer import Explainer
-    from ptame_deploy.artifacts import GraphManifest
 
 
 class ColorMapKind(StrEnum):
@@ -174,20 +173,6 @@ def _asked_classes(explainer: "Explainer", classes: list[str] | None) -> list[in
             "This graph explains the best classes itself; export with --classes input to choose."
         )
         raise typer.BadParameter(message)
-    return [_class_index(manifest, text) for text in classes]
+    from ptame_deploy.classes import find_class
 
-
-def _class_index(manifest: "GraphManifest", text: str) -> int:
-    names = manifest.classifier.class_names or []
-    if text in names:
-        return names.index(text)
-    if text.isdecimal() and len(text) < 10 and int(text) < manifest.classifier.num_classes:
-        return int(text)
-    import difflib
-
-    close = difflib.get_close_matches(text, names, n=3)
-    hint = f" Did you mean {', '.join(close)}?" if close else ""
-    message = (
-        f"No class {text!r}; there are 0 to {manifest.classifier.num_classes - 1}, or names.{hint}"
-    )
-    raise typer.BadParameter(message)
+    return [find_class(manifest.classifier, text) for text in classes]

@@ -1,0 +1,23 @@
+"""Classes by name or number, as people write them."""
+
+import difflib
+
+from ptame_deploy.artifacts import ClassifierRecord
+from ptame_deploy.errors import InvalidInputError
+
+
+def find_class(classifier: ClassifierRecord, text: str) -> int:
+    """Return the index of a class that is given by its name or its number.
+
+    Raises:
+        InvalidInputError: there is none; close names are listed.
+    """
+    names = classifier.class_names or []
+    if text in names:
+        return names.index(text)
+    if text.isdecimal() and len(text) < 10 and int(text) < classifier.num_classes:
+        return int(text)
+    close = difflib.get_close_matches(text, names, n=3)
+    hint = f" Did you mean {', '.join(close)}?" if close else ""
+    message = f"No class {text!r}; there are 0 to {classifier.num_classes - 1}, or names.{hint}"
+    raise InvalidInputError(message)
