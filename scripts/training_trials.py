@@ -1,6 +1,7 @@
 """Does `ptame train --preset few` help? Cross-validated trials on a user's photos.
 
-Every photo is judged once, by an explainer that was trained on the other folds' photos. Each
+Every photo is judged once, by an explainer that was trained on the other folds' photos (with
+--judged, the photos of the first folds alone). Each
 variant is compared with its own start, photo by photo. Work is kept in --work: a kill loses one
 fold at most.
 
@@ -166,6 +167,7 @@ def main() -> int:
         "--variants", default="efficientnet_lite0@224,efficientnet_lite0@224/all,self"
     )
     parser.add_argument("--folds", type=int, default=4)
+    parser.add_argument("--judged", type=int, help="only so many of the folds (all)")
     parser.add_argument("--masks", type=int, default=32)
     parser.add_argument("--steps", type=int, default=10, help="of insertion and deletion")
     parser.add_argument("--work", type=Path, default=Path("bench-work/training-trials"))
@@ -182,7 +184,7 @@ def _run(arguments: argparse.Namespace) -> None:
     found: dict[str, list[Values]] = {}
     gains: dict[str, list[dict[str, Any]]] = {}
     variants = [Variant.parse(text) for text in arguments.variants.split(",")]
-    for number, fold in enumerate(folds):
+    for number, fold in enumerate(folds[: arguments.judged]):
         others = [photos[i] for i in range(len(photos)) if i not in set(fold)]
         for variant in variants:
             auxiliary = options.load_auxiliary(
@@ -199,10 +201,19 @@ def _run(arguments: argparse.Namespace) -> None:
         "backbone": arguments.backbone.rpartition("/")[2],
         "weights_sha256": backbone.weights.sha256,
         "photos": len(photos),
+        "photos_judged": len(joined["gaussian"]["insertion"]),
         "folds": arguments.folds,
         "masks": arguments.masks,
         "steps": arguments.steps,
         "methods": {name: _means(values) for name, values in joined.items()},
+        "start_minus_gaussian": {
+            variant.start: _differences(joined[variant.start], joined["gaussian"])
+            for variant in variants
+        },
+        "trained_minus_gaussian": {
+            variant.name: _differences(joined[variant.name], joined["gaussian"])
+            for variant in variants
+        },
         "trained_minus_start": {
             variant.name: _differences(joined[variant.name], joined[variant.start])
             for variant in variants
