@@ -1,11 +1,11 @@
 """The committed benchmark of training: one step of the masking loss, in two forms.
 
 What `make bench-train` runs: ResNet-50 with the paper's auxiliary, a batch of 32, random weights
-(they change no speed). The fast form computes the maps of the batch's classes, the other one those
-of all classes, as the paper words it, and picks. Everything else is the same code: the passes of
-the frozen networks, which no form can save, are most of the fast form's time. Writes one JSON; exit
-1 where a figure is missed: both forms' losses equal within 1e-5, the fast form at least 1.5 times
-as fast and at most half as large.
+(they change no speed). The fast form computes the maps of the batch's classes alone, asks the
+classifier in chunks whose activations are forgotten at once, and has the frozen networks'
+BatchNorms folded. The plain form is the paper's words: the maps of all classes, the batch as a
+whole, the networks as they are. Writes one JSON; exit 1 where a figure is missed: both forms'
+losses equal within 1e-5, the fast form at least twice as fast and at most half as large.
 """
 
 import argparse
@@ -34,18 +34,24 @@ from trainer.loss_weights import LOSSES
 from trainer.module import ExplainerModule, OptimiserSettings
 
 BACKBONE, AUXILIARY = "resnet50", "resnet18"
-FASTER, SMALLER, EQUAL = 1.5, 0.5, 1e-5
+FASTER, SMALLER, EQUAL = 2.0, 0.5, 1e-5
 
 
-class AllClassModule(ExplainerModule):
+class PlainModule(ExplainerModule):
     """The form that is compared with: maps of all classes, of which the batch's are picked."""
+
+    folds = False
+
+    @staticmethod
+    def _chunk(images: Tensor) -> int:
+        return len(images)
 
     def masks(self, features: Sequence[Tensor], classes: Tensor) -> Tensor:
         """See `ExplainerModule.masks`."""
         return self.explainer.all_class_maps(features).sigmoid()[:, classes].float()
 
 
-FORMS = {"fast": ExplainerModule, "all-class": AllClassModule}
+FORMS = {"fast": ExplainerModule, "plain": PlainModule}
 
 
 class Steps:
@@ -106,11 +112,11 @@ def _run(arguments: argparse.Namespace) -> None:
             if number:
                 seconds[form].append(spent)
         console.info(f"  round {number} of {arguments.rounds}")
-    pairs = list(zip(seconds["all-class"], seconds["fast"], strict=True))
+    pairs = list(zip(seconds["plain"], seconds["fast"], strict=True))
     ratio = statistics.median(slow / fast for slow, fast in pairs)
-    smaller = memory["fast"] / memory["all-class"]
+    smaller = memory["fast"] / memory["plain"]
     # Of the first step, before which both forms have the same weights: rounding grows by steps.
-    apart = abs(losses["fast"][0] - losses["all-class"][0])
+    apart = abs(losses["fast"][0] - losses["plain"][0])
     report = {
         "provenance": Provenance.here(seed=arguments.seed).model_dump(mode="json"),
         "device": describe_device().model_dump(mode="json"),

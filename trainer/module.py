@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ptame_deploy.auxiliaries import Auxiliary
+from ptame_deploy.auxiliaries import Auxiliary, NetworkAuxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import CheckFailedError, MissingRequirementError
 from ptame_deploy.explainer import ExplainerNet
 from ptame_deploy.fused import NormalisedClassifier
 from ptame_deploy.vision import import_torchvision
 from trainer.data import Batch
+from trainer.folding import fold_batch_norms
 from trainer.loss_weights import LossWeights
 from trainer.losses import LossTerms, loss_terms
 from trainer.masking import masked_cross_entropy
@@ -54,11 +55,15 @@ class ExplainerModule(LightningModule):
     """Trains an explainer; classifier and auxiliary stay as they are.
 
     Attributes:
-        classifier: frozen; images (B, 3, H, W) in [0, 1] to logits.
-        auxiliary: frozen.
+        classifier: frozen; images (B, 3, H, W) in [0, 1] to logits. A copy where its BatchNorms
+            could be folded.
+        auxiliary: frozen; the same holds for it.
         explainer: what is trained.
         min_batch: images that a step needs at least.
+        folds: whether the frozen networks' BatchNorms are folded.
     """
+
+    folds = True
 
     def __init__(
         self,
@@ -72,6 +77,19 @@ class ExplainerModule(LightningModule):
         super().__init__()
         self.classifier = NormalisedClassifier(backbone).requires_grad_(requires_grad=False)
         self.auxiliary: Auxiliary = auxiliary.requires_grad_(requires_grad=False)
+        self._freeze()
+        # A classifier whose own features are the auxiliary's must stay the one they are taken from.
+        if self.folds and isinstance(auxiliary, NetworkAuxiliary):
+            generator = torch.Generator().manual_seed(0)
+            size = backbone.preprocessing.input_size
+            image = torch.rand(1, 3, *size, generator=generator).to(self.classifier.mean.device)
+            classifier = self.classifier
+            classifier.module = fold_batch_norms(
+                classifier.module, lambda net: [net((image - classifier.mean) / classifier.std)]
+            )
+            self.auxiliary = fold_batch_norms(
+                auxiliary, lambda net: net(image.to(auxiliary.mean.device))
+            )
         self.explainer: ExplainerNet = explainer
         self.weights = weights
         self.optimiser = optimiser
