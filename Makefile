@@ -20,7 +20,7 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo train-demo test lint bench bench-train report environment triton-environment clean
+.PHONY: help demo train-demo test lint bench bench-train report environment triton-environment cpp-headers clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
@@ -42,6 +42,14 @@ $(TRITON_ENVIRONMENT): constraints-triton.txt
 		--constraint constraints-triton.txt nvidia-pytriton onnxruntime pillow pydantic rich typer
 	$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
+
+# Headers for the C++ library, as files; the compiler and CMake are the machine's.
+CPP_HEADERS ?= .cpp-headers
+
+cpp-headers: $(CPP_HEADERS)/root/usr/include/onnxruntime/onnxruntime_cxx_api.h
+
+$(CPP_HEADERS)/root/usr/include/onnxruntime/onnxruntime_cxx_api.h:
+	scripts/cpp_headers.sh $(CPP_HEADERS)
 
 environment: $(ENVIRONMENT)
 
@@ -82,7 +90,10 @@ lint: $(ENVIRONMENT)
 test: lint
 	@$(MAKE) --no-print-directory triton-environment \
 		|| echo "No environment for tritonserver can be made here: its tests are skipped."
-	OMP_NUM_THREADS=1 PTAME_TRITON_VENV=$(abspath $(TRITON)) $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	@$(MAKE) --no-print-directory cpp-headers \
+		|| echo "No headers for the C++ library can be had here: its tests are skipped."
+	OMP_NUM_THREADS=1 PTAME_TRITON_VENV=$(abspath $(TRITON)) \
+		PTAME_CPP_HEADERS=$(abspath $(CPP_HEADERS)) $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 bench: $(ENVIRONMENT)
 	$(BIN)/python scripts/benchmark.py --json "$(BENCH_JSON)" $(BENCH_ARGUMENTS)
@@ -99,4 +110,4 @@ report: $(ENVIRONMENT)
 	@echo "Page:             report-work/report/report.html"
 
 clean:
-	rm -rf $(VENV) $(TRITON) demo bench-work report-work build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(TRITON) $(CPP_HEADERS) demo bench-work report-work build dist .mypy_cache .pytest_cache .ruff_cache

