@@ -77,6 +77,10 @@ class Auxiliary(nn.Module):
         """Stay in eval mode: the statistics of a frozen network never move."""
         return super().train(mode=False)
 
+    def extract(self, classifier: nn.Module, image: Tensor) -> list[Tensor]:
+        """Extract an image's feature maps alone, as `observe` does."""
+        return self.observe(classifier, image)[1]
+
     def observe(self, classifier: nn.Module, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Classify an image and extract its feature maps.
 
@@ -136,6 +140,10 @@ class NetworkAuxiliary(Auxiliary):
         """
         taps = self._taps(image)
         return [taps[tap] for tap in self._order]
+
+    def extract(self, classifier: nn.Module, image: Tensor) -> list[Tensor]:  # noqa: ARG002
+        """Extract without asking the classifier; see `Auxiliary.extract`."""
+        return self(image)  # type: ignore[no-any-return]
 
     def observe(self, classifier: nn.Module, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Classify and extract; see `Auxiliary.observe`."""

@@ -13,7 +13,7 @@ scores of photos left out better still, but the maps become rough, and the class
 of what such maps keep (scripts/training_trials.py compares both on photos of yours).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
@@ -41,27 +41,36 @@ class MaskProjector:
     projected mask: exact, and without any enlarged map.
     """
 
-    def __init__(self, tap_sizes: Sequence[tuple[int, int]], image_size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        tap_sizes: Sequence[tuple[int, int]],
+        image_size: tuple[int, int],
+        taps: Sequence[int],
+    ) -> None:
         """Prepare for taps.
 
         Args:
-            tap_sizes: heights and widths, fine to coarse.
+            tap_sizes: heights and widths of all taps, fine to coarse.
             image_size: height and width of the masks.
+            taps: positions of those that masks are projected to.
         """
         axes = [_enlarging([size[axis] for size in tap_sizes], image_size[axis]) for axis in (0, 1)]
-        self._taps = list(zip(*axes, strict=True))
+        self._taps = {tap: (axes[0][tap], axes[1][tap]) for tap in taps}
         self._area = image_size[0] * image_size[1]
 
-    def __call__(self, masks: Matrix) -> list[Matrix]:
+    def __call__(self, masks: Matrix) -> dict[int, Matrix]:
         """Project masks (J, H, W).
 
         Returns:
-            (J, h_l * w_l) for each tap; with a map of the tap, a mean over the image's pixels.
+            (J, h_l * w_l) by tap; with a map of the tap, a mean over the image's pixels.
         """
-        return [
-            (rows.T @ masks @ columns / self._area).reshape(len(masks), -1).astype(np.float32)
-            for rows, columns in self._taps
-        ]
+        count, height, width = masks.shape
+        found = {}
+        for tap, (rows, columns) in self._taps.items():
+            narrow = masks.reshape(-1, width) @ columns  # one large product, then small ones
+            small = rows.T @ narrow.reshape(count, height, -1)
+            found[tap] = (small / self._area).reshape(count, -1).astype(np.float32)
+        return found
 
 
 def _enlarging(sizes: Sequence[int], full: int) -> list[Matrix]:
@@ -83,6 +92,7 @@ class FittedTerms:
         start: (P,) the coefficients with which the explainer is its start.
         gained: positions of the taps that the start reads.
         rows: positions of the taps that have a class-independent row.
+        read: positions of the taps that are needed for either.
     """
 
     def __init__(self, explainer: ExplainerNet, rows: Rows = "start") -> None:
@@ -97,24 +107,25 @@ class FittedTerms:
         self._fusion = explainer.fusion.weight.detach().cpu().numpy()
         self.gained = [tap for tap, part in enumerate(self._taps) if self._fusion[:, part].any()]
         self.rows = list(range(len(ends))) if rows == "all" else self.gained
+        self.read = sorted({*self.gained, *self.rows})
         width = sum(explainer.channels[tap] for tap in self.rows)
         self.start = np.zeros(len(self.gained) + width)
         self.start[: len(self.gained)] = 1
 
     def columns(
-        self, attended: Sequence[Matrix], masks: Sequence[Matrix], class_index: int
+        self, attended: Mapping[int, Matrix], masks: Mapping[int, Matrix], class_index: int
     ) -> Matrix:
         """Compute what each coefficient adds to the predicted scores of a photo's masked copies.
 
         Args:
-            attended: (C_l, h_l * w_l) by tap, what the branches give.
-            masks: (J, h_l * w_l) by tap, projected.
+            attended: (C_l, h_l * w_l) by tap that is read, what the branches give.
+            masks: (J, h_l * w_l) by tap that is read, projected.
             class_index: the explained class.
 
         Returns:
             (J, P).
         """
-        seen = {tap: masks[tap] @ attended[tap].T for tap in {*self.gained, *self.rows}}  # (J, C_l)
+        seen = {tap: masks[tap] @ attended[tap].T for tap in self.read}  # (J, C_l)
         row = self._fusion[class_index]
         gains = [seen[tap] @ row[self._taps[tap]] for tap in self.gained]
         return np.concatenate([np.stack(gains, axis=1), *(seen[tap] for tap in self.rows)], axis=1)

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
@@ -15,6 +16,7 @@ from trainer.amortised import (
     CrossFit,
     FittedTerms,
     MaskProjector,
+    Matrix,
     Moments,
     Rows,
     Sample,
@@ -82,7 +84,7 @@ class Fitting:
         self.masks = masks
         self.size = backbone.preprocessing.input_size
         self.terms = FittedTerms(explainer, rows)
-        self.project = MaskProjector(auxiliary.tap_sizes, self.size)
+        self.project = MaskProjector(auxiliary.tap_sizes, self.size, self.terms.read)
         self.folds = [Moments(len(self.terms.start)) for _ in range(FOLDS)]
         self.photos = self.passes = self.known = 0
         self.shown: list[NDArray[np.uint8]] = []
@@ -105,11 +107,8 @@ class Fitting:
         device = self.classifier.mean.device
         whole = torch.from_numpy(to_float(image[None])).to(device)
         with torch.inference_mode():
-            _, features = self.auxiliary.observe(self.classifier, whole)
-            attended = [
-                branch(tap)[0].flatten(1).float().cpu().numpy()
-                for branch, tap in zip(self.explainer.branches, features, strict=True)
-            ]
+            features = self.auxiliary.extract(self.classifier, whole)
+            attended = {tap: self._attend(tap, features[tap]) for tap in self.terms.read}
         columns = self.terms.columns(attended, self.project(masks), scored.class_index)
         shown = masks.mean(axis=(1, 2))
         sample = make_sample(columns, scored.scores, shown, self.terms.start)
@@ -158,6 +157,12 @@ class Fitting:
             (photos, float(np.mean([agreement(one, fit) for one in judged])))
             for photos, fit in fits
         ]
+
+    def _attend(self, tap: int, features: Tensor) -> Matrix:
+        """Return what a branch makes of one photo's tap (1, C_l, h_l, w_l), (C_l, h_l * w_l)."""
+        branch = self.explainer.branches[tap]
+        attended = features.relu() if branch.is_identity else branch(features)
+        return attended[0].flatten(1).float().cpu().numpy()
 
     def _score(
         self, photo: str, image: NDArray[np.uint8], masks: NDArray[np.float32]

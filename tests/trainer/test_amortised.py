@@ -48,14 +48,14 @@ def some_masks(count=12, seed=0):
 
 
 def flat(features):
-    return [tap[0].flatten(1).numpy() for tap in features]
+    return {number: tap[0].flatten(1).numpy() for number, tap in enumerate(features)}
 
 
 @pytest.mark.parametrize("sizes", [SIZES, [(16, 12), (8, 6), (8, 6), (3, 5)], [(7, 7)]])
 def test_projected_masks_give_the_sum_over_the_enlarged_map(sizes):
     """The definition: enlarge the map tap by tap and to the image, multiply, take the mean."""
     masks = some_masks()
-    projected = MaskProjector(sizes, IMAGE)(masks)
+    projected = MaskProjector(sizes, IMAGE, range(len(sizes)))(masks)
     for tap, size in enumerate(sizes):
         small = torch.rand(1, 1, *size)
         enlarged = small
@@ -77,7 +77,8 @@ def test_coefficients_are_the_map_that_they_stand_for(rows):
     assert len(terms.start) == 2 + sum(CHANNELS[tap] for tap in terms.rows)
     generator = np.random.default_rng(0)
     for coefficients in (terms.start, generator.normal(size=len(terms.start))):
-        columns = terms.columns(flat(features), MaskProjector(SIZES, IMAGE)(masks), class_index=4)
+        project = MaskProjector(SIZES, IMAGE, terms.read)
+        columns = terms.columns(flat(features), project(masks), class_index=4)
         fitted = started()
         terms.shared(coefficients).apply_to(fitted)
         with torch.no_grad():
