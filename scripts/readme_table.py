@@ -1,14 +1,17 @@
 """Put a committed benchmark's table into the README; `--check` only compares.
 
-Three tables: what the explainer costs (results/bench-cpu.json); with ``--precision`` what each
+Four tables: what the explainer costs (results/bench-cpu.json); with ``--precision`` what each
 precision and runtime brings, beside its drift (results/bench-precision-cpu.json); with
-``--evaluation`` how faithful each method is (results/evaluation-*.json).
+``--evaluation`` how faithful each method is (results/evaluation-*.json); with ``--training`` what
+training gains on photos left out (results/training-trials-*.json).
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from bench.evaluation.results import Evaluation, MeasureRecord, MethodRecord
 from bench.results import Comparison, Contender, SpeedReport, SuiteReport
@@ -16,13 +19,29 @@ from bench.variants import ALL_CLASS, ALONE, FUSED
 from ptame_deploy.bootstrap import Interval, excludes_zero
 
 COST, PRECISION, EVALUATION = "bench-table", "precision-table", "evaluation-table"
+TRAINING = "training-table"
 _DATA = {
     COST: ["results/bench-cpu.json"],
     PRECISION: ["results/bench-precision-cpu.json"],
     EVALUATION: ["results/evaluation-lite2-cpu.json"],
+    TRAINING: ["results/training-trials-lite2-cpu.json"],
 }
 # What the README shows of an evaluation; the page shows all.
 _COLUMNS = ("insertion", "deletion", "road", "ad50_matched", "ad15_matched", "ad100_published")
+# What the README shows of trials, with heading and better direction.
+_TRIED = {
+    "insertion": "Insertion ↑",
+    "deletion": "Deletion ↓",
+    "ad50_matched": "AD 50 % (matched) ↓",
+    "ic50_matched": "IC 50 % (matched) ↑",
+    "ad100_matched": "AD 100 % (matched) ↓",
+}
+_TRAINING_NOTE = (
+    "The start's mean, and by how much the trained explainer differs from it, photo by photo, with "
+    "the 95 % bootstrap interval; bold where that excludes 0. Every photo was judged by an "
+    "explainer that was trained on other photos. Seconds are of one training on two shared cores, "
+    "the scoring of masked copies included where no earlier run had kept the scores."
+)
 _NOTE = (
     "Times are medians (p50) of one run at a time, a batch each. Ratios are medians over rounds in "
     "which the contenders took turns, with quartiles; RISE's is over a fused run of one image in "
@@ -107,6 +126,37 @@ def render_evaluations(evaluations: Sequence[Evaluation]) -> str:
     return "\n\n".join([*blocks, _EVALUATION_NOTE])
 
 
+def render_trials(trials: Sequence[dict[str, Any]]) -> str:
+    """Return trials of training as Markdown: start, and what training changed."""
+    blocks = []
+    for one in trials:
+        device, versions = one["device"], one["provenance"]["versions"]
+        when = f"{one['provenance']['created'][:10]} with ptame-deploy {versions['ptame-deploy']}"
+        folds = f"{one['photos_judged']} of {one['photos']} photos in {one['folds']} folds"
+        where = f"{device['cpu']}, {device['cores']} cores"
+        lines = [
+            f"**{one['backbone']}.** {folds}, {one['masks']} masks a photo; {where}; {when}.",
+            "",
+            f"| auxiliary, rows | {' | '.join(_TRIED.values())} | s |",
+            f"|---|{'---:|' * (len(_TRIED) + 1)}",
+        ]
+        for name, changes in one["trained_minus_start"].items():
+            start = one["methods"][name.rpartition("/")[0]]
+            cells = [_change(start[column], changes[column]) for column in _TRIED]
+            seconds = [gain["seconds"] for gain in one["training"][name]]
+            cells.append(f"{max(seconds):.0f}")
+            lines.append(f"| {name.removesuffix('/start')} | {' | '.join(cells)} |")
+        blocks.append("\n".join(lines))
+    return "\n\n".join([*blocks, _TRAINING_NOTE])
+
+
+def _change(start: dict[str, float], change: dict[str, float]) -> str:
+    text = f"{change['mean']:+.2f}"
+    if change["low"] > 0 or change["high"] < 0:
+        text = f"**{text}**"
+    return f"{start['mean']:.1f}, {text} ({change['low']:+.2f} to {change['high']:+.2f})"
+
+
 def insert(readme: str, table: str, name: str) -> str:
     """Return the README with the table between the markers of that name.
 
@@ -128,6 +178,7 @@ def main() -> int:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--precision", dest="name", action="store_const", const=PRECISION)
     which.add_argument("--evaluation", dest="name", action="store_const", const=EVALUATION)
+    which.add_argument("--training", dest="name", action="store_const", const=TRAINING)
     parser.set_defaults(name=COST)
     parser.add_argument("--json", type=Path, action="append")
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
@@ -138,6 +189,8 @@ def main() -> int:
     texts = [path.read_text(encoding="utf-8") for path in data]
     if name == EVALUATION:
         table = render_evaluations([Evaluation.model_validate_json(text) for text in texts])
+    elif name == TRAINING:
+        table = render_trials([json.loads(text) for text in texts])
     else:
         suite = SuiteReport.model_validate_json(texts[0])
         table = render_precision(suite) if name == PRECISION else render(suite)

@@ -169,6 +169,9 @@ def main() -> int:
     parser.add_argument("--folds", type=int, default=4)
     parser.add_argument("--judged", type=int, help="only so many of the folds (all)")
     parser.add_argument("--masks", type=int, default=32)
+    parser.add_argument(
+        "--mask-counts", default="", help="also what fewer or more masks teach: 4,8,16,32"
+    )
     parser.add_argument("--steps", type=int, default=10, help="of insertion and deletion")
     parser.add_argument("--work", type=Path, default=Path("bench-work/training-trials"))
     parser.add_argument("--json", type=Path, default=Path("bench-work/training-trials.json"))
@@ -194,6 +197,7 @@ def _run(arguments: argparse.Namespace) -> None:
         name = f"gaussian.{number}"
         values = trials.judged(name, lambda which=fold: trials.gaussian(which), fold)
         found.setdefault("gaussian", []).append(values)
+    counts = [int(text) for text in arguments.mask_counts.split(",") if text]
     joined = {name: _joined(values) for name, values in found.items()}
     report = {
         "provenance": Provenance.here(seed=0).model_dump(mode="json"),
@@ -219,6 +223,7 @@ def _run(arguments: argparse.Namespace) -> None:
             for variant in variants
         },
         "training": gains,
+        "by_masks": [_by_masks(backbone, variants[0], photos, count) for count in counts],
     }
     write_text(arguments.json, json.dumps(report, indent=2) + "\n")
     _show(report)
@@ -263,6 +268,21 @@ def _one_fold(
             found.setdefault(name, []).append(trials.judged(f"{name}.{number}", maps, fold))
     kept = trials.work / f"{variant.name.replace('/', '-')}.{number}.json"
     gains.setdefault(variant.name, []).append(json.loads(kept.read_text(encoding="utf-8")))
+
+
+def _by_masks(
+    backbone: Backbone, variant: Variant, photos: list[Path], count: int
+) -> dict[str, Any]:
+    """Train on all photos with so many masks each; the gain is on photos left out in turn."""
+    auxiliary = options.load_auxiliary(backbone, variant.auxiliary, None, variant.sizes, seed=0)
+    settings = FewSettings(
+        masks=MaskSettings(count=count), rows=variant.rows, cache=cache_folder("scores")
+    )
+    result = train(backbone, auxiliary, photos, settings, progress=console.steps)
+    assert result.gain is not None
+    found = {"masks": count, "gain": result.gain.record(), "by_photos": result.record["curve"]}
+    console.info(f"  {count} masks: agreement {result.gain.trained.mean:.4f}")
+    return found
 
 
 def _joined(parts: Sequence[Values]) -> Values:

@@ -23,6 +23,7 @@ from ptame_deploy.cli.bench import bench
 from ptame_deploy.cli.bench_compare import compare
 from ptame_deploy.cli.build import build
 from ptame_deploy.cli.client import client
+from ptame_deploy.cli.cpp_example import cpp_example
 from ptame_deploy.cli.doctor import doctor
 from ptame_deploy.cli.evaluate import evaluate
 from ptame_deploy.cli.explain import explain
@@ -56,7 +57,7 @@ app = typer.Typer(
 )
 for command in (
     export, quantize, build, inspect, doctor, explain, evaluate, report, train, tune,
-    import_checkpoint, triton, client, serve,
+    import_checkpoint, triton, client, serve, cpp_example,
 ):  # fmt: skip
     app.command()(command)
 

@@ -29,11 +29,11 @@ class Build:
     arguments: list[str]
     environment: dict[str, str]
 
-    def run(self, *words, program=None):
+    def run(self, *words, program=None, cwd=None):
         command = [program or self.folder / "ptame-run", *words]
         done = subprocess.run(
             list(map(str, command)), capture_output=True, text=True, env=self.environment,
-            check=False, timeout=300,
+            check=False, timeout=300, cwd=cwd,
         )  # fmt: skip
         assert "Sanitizer" not in done.stderr, done.stderr
         assert "runtime error" not in done.stderr, done.stderr

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from ptame_deploy import Explainer
+from ptame_deploy.cli import run
 
 pytestmark = pytest.mark.integration
 
@@ -101,3 +102,32 @@ def test_the_installed_program_runs(built, installed, tiny_artifact, tmp_path):
     Image.new("RGB", (70, 70), "red").save(photo)
     done = built.run(tiny_artifact, photo, program=installed / "bin/ptame-run")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_example_builds_and_runs(built, cmake, tiny_classes_artifact, tmp_path):
+    project = tmp_path / "project"
+    assert run(["cpp-example", str(tiny_classes_artifact), "-o", str(project)]) == 0
+    names = ["CMakeLists.txt", "main.cpp", "model", "ptame"]
+    assert sorted(path.name for path in project.iterdir()) == names
+    options = [*built.arguments, "-DCMAKE_BUILD_TYPE=Debug"]
+    cmake("-S", project, "-B", project / "build", *options)
+    cmake("--build", project / "build", "--target", "example")
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (70, 70), "red").save(photo)
+    done = built.run(photo, "3", "4", program=project / "build/example", cwd=project)
+    assert done.returncode == 0, done.stderr
+    expected = Explainer.load(tiny_classes_artifact)(photo, [3, 4])
+    for rank, line in enumerate(done.stdout.splitlines()):
+        assert line.startswith(f"{[3, 4][rank]} class {[3, 4][rank]}, probability ")
+        probability = float(line.split(",")[1].split()[1])
+        assert probability == pytest.approx(expected.probability[0, rank], abs=1e-4)
+    assert built.run(photo, program=project / "build/example", cwd=project).returncode == 2
+
+
+def test_an_example_takes_no_ones_place(tiny_artifact, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("keep")
+    assert run(["cpp-example", str(tiny_artifact), "-o", str(tmp_path / "mine")]) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert run(["cpp-example", str(tmp_path), "-o", str(tmp_path / "new")]) == 2
+    assert not (tmp_path / "new").exists()
