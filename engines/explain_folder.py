@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -51,10 +53,17 @@ class Row:
 
 @dataclass
 class Summary:
-    """What was done."""
+    """What was done.
+
+    Attributes:
+        rows: of the table.
+        skipped: photos that could not be read, each with the reason.
+        model_share: of the time, in which the model ran; the rest waited for photos and pictures.
+    """
 
     rows: list[Row] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    model_share: float = 0.0
 
 
 def explain_folder(
@@ -71,8 +80,9 @@ def explain_folder(
 ) -> Summary:
     """Explain photos batch by batch, and write a picture for each and a table for all.
 
-    Only one batch of photos is held in memory. Photos that cannot be decoded are skipped and
-    named, in the summary and in ``results.json``.
+    Threads decode the next batch and draw the last one meanwhile, so that the model sets the pace;
+    no more than these are held in memory. Photos that cannot be decoded are skipped and named, in
+    the summary and in ``results.json``.
 
     Args:
         explainer: the exported graph or the plan.
@@ -97,53 +107,107 @@ def explain_folder(
     if beside is not None:
         beside.check(explainer)
         cautions += [f"{beside.name}: {text}" for text in beside.explainer.manifest.cautions]
-    for start in range(0, len(photos), explainer.batch_size):
-        batch = photos[start : start + explainer.batch_size]
-        paths, seen, prepared = [], [], []
-        for path in batch:
-            try:
-                pixels, crop = _open(explainer, path)
-            except UnreadablePhotoError as error:
-                summary.skipped.append(str(error))
-                continue
-            paths.append(path)
-            seen.append(crop)
-            prepared.append(pixels)
-        if paths:
-            asked = explainer.classes_for(class_index, len(paths))
-            explanation = explainer.explain_prepared(np.stack(prepared), asked)
-            others = None if beside is None else beside.maps(np.stack(prepared), explanation)
-            for position, path in enumerate(paths):
-                stem = directory / names[path]
-                picture = render(
-                    seen[position],
-                    _panels(explanation, position, beside, others),
-                    cautions=cautions,
-                    colormap=colormap,
-                    opacity=opacity,
-                )
-                with atomic_file(stem.with_name(f"{stem.name}.png")) as temporary:
-                    picture.save(temporary, format="PNG")
-                if save_maps:
-                    buffer = io.BytesIO()
-                    np.save(buffer, explanation.saliency[position])
-                    with atomic_file(stem.with_name(f"{stem.name}.npy")) as temporary:
-                        temporary.write_bytes(buffer.getvalue())
-                summary.rows += _rows(explanation, position, path, stem.name, saved=save_maps)
-        advance(len(batch))
+    pictures = _Pictures(directory, cautions, colormap, opacity, save_maps=save_maps)
+    began, running = time.monotonic(), 0.0
+    with ThreadPoolExecutor(_workers(), thread_name_prefix="ptame-photos") as pool:
+        drawn: list[Future[None]] = []
+        for batch in _opened(explainer, photos, pool):
+            summary.skipped += [str(one) for one in batch if isinstance(one, UnreadablePhotoError)]
+            readable = [one for one in batch if not isinstance(one, UnreadablePhotoError)]
+            if readable:
+                prepared = np.stack([one.prepared for one in readable])
+                asked = explainer.classes_for(class_index, len(readable))
+                started = time.monotonic()
+                explanation = explainer.explain_prepared(prepared, asked)
+                others = None if beside is None else beside.maps(prepared, explanation)
+                running += time.monotonic() - started
+                _finish(drawn)  # of the batch before: two batches are held, not more
+                for position, one in enumerate(readable):
+                    panels = _panels(explanation, position, beside, others)
+                    maps = explanation.saliency[position]
+                    drawn.append(
+                        pool.submit(pictures.write, names[one.path], one.seen, panels, maps)
+                    )
+                    summary.rows += _rows(
+                        explanation, position, one.path, names[one.path], saved=save_maps
+                    )
+            advance(len(batch))
+        _finish(drawn)
+    summary.model_share = running / max(time.monotonic() - began, 1e-9)
     _write_tables(explainer, summary, directory)
     return summary
 
 
-def _open(explainer: Explainer, path: Path) -> tuple[NDArray[np.uint8], Image.Image]:
-    """Decode a photo; keep what the classifier needs and what is drawn, not the whole photo."""
-    photo = open_photo(path)
+@dataclass(frozen=True)
+class _Opened:
+    """A photo, decoded: what the classifier needs and what is drawn, not the whole photo."""
+
+    path: Path
+    prepared: NDArray[np.uint8]
+    seen: Image.Image
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Writes what is seen of an explanation."""
+
+    directory: Path
+    cautions: Sequence[str]
+    colormap: ColorMap
+    opacity: float
+    save_maps: bool
+
+    def write(
+        self, name: str, seen: Image.Image, panels: Sequence[Panel], maps: NDArray[np.float32]
+    ) -> None:
+        """Write a photo's picture and, where they are asked for, its maps (K, h, w)."""
+        picture = render(
+            seen, panels, cautions=self.cautions, colormap=self.colormap, opacity=self.opacity
+        )
+        with atomic_file(self.directory / f"{name}.png") as temporary:
+            picture.save(temporary, format="PNG")
+        if self.save_maps:
+            buffer = io.BytesIO()
+            np.save(buffer, maps)
+            with atomic_file(self.directory / f"{name}.npy") as temporary:
+                temporary.write_bytes(buffer.getvalue())
+
+
+def _workers() -> int:
+    return min(4, os.cpu_count() or 1)
+
+
+def _opened(
+    explainer: Explainer, photos: Sequence[Path], pool: ThreadPoolExecutor
+) -> Iterator[list[_Opened | UnreadablePhotoError]]:
+    """Decode batch after batch, the next one while the last one is explained."""
+
+    def begin(start: int) -> list[Future[_Opened | UnreadablePhotoError]]:
+        batch = photos[start : start + explainer.batch_size]
+        return [pool.submit(_open, explainer, path) for path in batch]
+
+    ahead = begin(0)
+    for start in range(0, len(photos), explainer.batch_size):
+        batch, ahead = ahead, begin(start + explainer.batch_size)
+        yield [one.result() for one in batch]
+
+
+def _finish(drawn: list[Future[None]]) -> None:
+    """Wait for pictures; what went wrong with one is raised."""
+    for one in drawn:
+        one.result()
+    drawn.clear()
+
+
+def _open(explainer: Explainer, path: Path) -> _Opened | UnreadablePhotoError:
     try:
+        photo = open_photo(path)
         prepared = explainer.prepare(photo)
+    except UnreadablePhotoError as error:
+        return error
     except InvalidInputError as error:
-        message = f"{printable(path)}: {error}"
-        raise UnreadablePhotoError(message) from error
-    return prepared, crop_seen(photo, explainer.manifest.preprocessing)
+        return UnreadablePhotoError(f"{printable(path)}: {error}")
+    return _Opened(path, prepared, crop_seen(photo, explainer.manifest.preprocessing))
 
 
 def _output_names(photos: Sequence[Path]) -> dict[Path, str]:

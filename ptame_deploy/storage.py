@@ -5,11 +5,14 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ptame_deploy.errors import InvalidInputError, MissingRequirementError
+
+_UMASK = threading.Lock()
 
 
 def cache_folder(name: str) -> Path:
@@ -146,6 +149,7 @@ def _flush(path: Path) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with _UMASK:  # it can be read by setting it alone, which is the whole process's
+        mask = os.umask(0)
+        os.umask(mask)
+        return mask

@@ -153,6 +153,7 @@ def explain_with(
         f"Explained {len(found) - len(summary.skipped)} of {len(found)} photos: pictures and "
         f"results.csv, results.json in {output}"
     )
+    console.detail(f"  the model ran {summary.model_share:.0%} of the time")
     if summary.skipped:
         from ptame_deploy.errors import InvalidInputError
 
