@@ -132,3 +132,33 @@ def test_the_readme_is_filled_checked_and_found_outdated(script, suite, tmp_path
     readme.write_text("no markers")
     assert call() == 2
     assert readme.read_text() == "no markers"
+
+
+def test_trials_show_start_and_change_with_its_interval(script):
+    def told(mean, low, high):
+        return {"mean": mean, "low": low, "high": high, "photos": 9}
+
+    columns = ("insertion", "deletion", "ad50_matched", "ic50_matched", "ad100_matched")
+    trials = {
+        "backbone": "net.py:build",
+        "photos": 12,
+        "photos_judged": 9,
+        "folds": 4,
+        "masks": 32,
+        "device": {"cpu": "A Processor", "cores": 2},
+        "provenance": {"created": "2026-01-02T03:04", "versions": {"ptame-deploy": "0.1.0"}},
+        "methods": {"self": {name: told(40.0, 39, 41) for name in columns}},
+        "trained_minus_start": {
+            "self/all": {name: told(-0.5, -1.0, 0.25) for name in columns}
+            | {"insertion": told(1.5, 0.5, 2.5)}
+        },
+        "training": {"self/all": [{"seconds": 61.2}, {"seconds": 59.0}]},
+    }
+    table = script.render_trials([trials])
+    assert "9 of 12 photos in 4 folds, 32 masks a photo; A Processor, 2 cores; 2026-01-02" in table
+    row = next(line for line in table.splitlines() if line.startswith("| self/all"))
+    assert row == (
+        "| self/all | 40.0, **+1.50** (+0.50 to +2.50) "
+        + "| 40.0, -0.50 (-1.00 to +0.25) " * 4
+        + "| 61 |"
+    )
