@@ -281,7 +281,7 @@ def test_few_photos_are_trained_on_in_one_go(train, two_dozen, tmp_path, capsys)
 def test_no_gain_is_exit_1_and_writes_nothing_unless_allowed(
     train, two_dozen, tmp_path, capsys, monkeypatch
 ):
-    from trainer.few import Gain
+    from trainer.result import Gain
 
     monkeypatch.setattr(Gain, "is_clear", property(lambda _: False))
     assert train(two_dozen, "--masks", "6", preset="few") == 1
