@@ -242,8 +242,7 @@ def _panels(
 ) -> list[Panel]:
     panels = []
     for rank, saliency in enumerate(explanation.saliency[position]):
-        probability = f"{explanation.probability[position, rank]:.1%}"
-        panels.append(Panel(f"{explanation.label(position, rank)}  {probability}", saliency))
+        panels.append(Panel(explanation.heading(position, rank), saliency))
         other = None if others is None else others[position][rank]
         if beside is not None and other is not None:
             panels.append(Panel(beside.name, other))

@@ -53,6 +53,10 @@ class Explanation:
         index = int(self.class_index[photo, rank])
         return f"class {index}" if self.class_names is None else self.class_names[index]
 
+    def heading(self, photo: int, rank: int = 0) -> str:
+        """Return name and probability, as they stand over a map."""
+        return f"{self.label(photo, rank)}  {self.probability[photo, rank]:.1%}"
+
 
 class Explainer:
     """An exported graph or a plan, ready to explain photos.

@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from engines.explainer import Explainer, Explanation
+from engines.runtime import check_inputs
 from engines.serve import protocol
 from engines.serve.batcher import Batcher, OverloadedError
 from engines.serve.metrics import CONTENT_TYPE, Metrics
@@ -62,6 +64,10 @@ class Service:
         )
         self.is_ready = False
 
+    def readiness(self) -> Response:
+        """Tell whether the model is loaded and warm."""
+        return JSONResponse({"ready": self.is_ready}, 200 if self.is_ready else 503)
+
     def authorise(self, request: Request) -> None:
         """Refuse who does not bring the key."""
         key = self.settings.api_key
@@ -108,8 +114,6 @@ class Service:
 
     def check_inputs(self, inputs: dict[str, Any]) -> None:
         """Refuse before it is joined with others what the graph does not take."""
-        from engines.runtime import check_inputs
-
         check_inputs(self.explainer.manifest.inputs, inputs)
         if len({len(array) for array in inputs.values()}) > 1:
             message = "The inputs are for different numbers of photos."
@@ -141,11 +145,8 @@ class Service:
     def _draw(self, photo: Any, explanation: Explanation) -> bytes:
         manifest = self.explainer.manifest
         panels = [
-            Panel(
-                f"{explanation.label(0, rank)}  {explanation.probability[0, rank]:.1%}",
-                explanation.saliency[0, rank],
-            )
-            for rank in range(explanation.class_index.shape[1])
+            Panel(explanation.heading(0, rank), saliency)
+            for rank, saliency in enumerate(explanation.saliency[0])
         ]
         seen = crop_seen(photo, manifest.preprocessing)
         picture = render(seen, panels, cautions=manifest.cautions)
@@ -183,9 +184,7 @@ def make_app(explainer: Explainer, settings: ServeSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.batcher.start()
-        warm = service.explainer
-        height, width = warm.manifest.preprocessing.input_size
-        await asyncio.to_thread(_warm_up, warm, height, width)
+        await asyncio.to_thread(_warm_up, explainer)
         service.is_ready = True
         yield
         service.is_ready = False
@@ -211,10 +210,8 @@ def make_app(explainer: Explainer, settings: ServeSettings) -> FastAPI:
     return app
 
 
-def _warm_up(explainer: Explainer, height: int, width: int) -> None:
-    import numpy as np
-
-    images = np.zeros((1, height, width, 3), np.uint8)
+def _warm_up(explainer: Explainer) -> None:
+    images = np.zeros((1, *explainer.manifest.preprocessing.input_size, 3), np.uint8)
     asked = explainer.classes_for([0] if explainer.manifest.takes_classes else None, 1)
     explainer.explain_prepared(images, asked)
 
@@ -236,7 +233,7 @@ def _open_routes(service: Service) -> APIRouter:
     @router.get("/v2/health/ready")
     def ready() -> Response:
         """Tell whether the model is loaded and warm."""
-        return JSONResponse({"ready": service.is_ready}, 200 if service.is_ready else 503)
+        return service.readiness()
 
     @router.get("/metrics")
     def metrics() -> Response:
@@ -273,7 +270,7 @@ def _model_routes(service: Service) -> APIRouter:
     def model_ready(model: str, version: str = "1") -> Response:
         """Tell whether the model is loaded and warm."""
         service.check_name(model, version)
-        return JSONResponse({"ready": service.is_ready}, 200 if service.is_ready else 503)
+        return service.readiness()
 
     @router.get("/v2/models/{model}/config")
     def config(model: str) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engines.runtime import Arrays
+from engines.triton.config import DATATYPES, MANIFEST_PARAMETER, sizes
 from ptame_deploy.artifacts import GraphManifest, TensorRecord
 from ptame_deploy.errors import InvalidInputError
 
 HEADER_LENGTH = "inference-header-content-length"
-_TYPES: dict[str, Any] = {"FP32": np.float32, "UINT8": np.uint8, "INT64": np.int64}
-_NAMES = {"float32": "FP32", "uint8": "UINT8", "int64": "INT64"}
+_TYPES = {name: np.dtype(dtype) for dtype, name in DATATYPES.items()}
 
 
 class _Lenient(BaseModel):
@@ -105,7 +105,7 @@ def _array(tensor: RequestTensor, content: memoryview | None) -> NDArray[Any]:
     if tensor.datatype not in _TYPES:
         message = f"Input {tensor.name!r} has type {tensor.datatype!r}, not {', '.join(_TYPES)}."
         raise InvalidInputError(message)
-    dtype = np.dtype(_TYPES[tensor.datatype])
+    dtype = _TYPES[tensor.datatype]
     if any(size < 1 for size in tensor.shape) or not tensor.shape:
         message = f"Input {tensor.name!r} has the shape {tensor.shape}: sizes start at 1."
         raise InvalidInputError(message)
@@ -173,7 +173,7 @@ def write_answer(
         array = np.ascontiguousarray(outputs[one.name])
         tensor: dict[str, Any] = {
             "name": one.name,
-            "datatype": _NAMES[str(array.dtype)],
+            "datatype": DATATYPES[str(array.dtype)],
             "shape": list(array.shape),
         }
         if one.parameters.binary_data:
@@ -204,7 +204,7 @@ def describe_model(name: str, manifest: GraphManifest) -> dict[str, Any]:
 
 
 def _tensor(record: TensorRecord) -> dict[str, Any]:
-    return {"name": record.name, "datatype": _NAMES[record.dtype], "shape": _sizes(record.shape)}
+    return {"name": record.name, "datatype": DATATYPES[record.dtype], "shape": sizes(record.shape)}
 
 
 def describe_config(name: str, manifest: GraphManifest, max_batch: int) -> dict[str, Any]:
@@ -214,8 +214,8 @@ def describe_config(name: str, manifest: GraphManifest, max_batch: int) -> dict[
         return [
             {
                 "name": one.name,
-                "data_type": f"TYPE_{_NAMES[one.dtype]}",
-                "dims": _sizes(one.shape[1:]),
+                "data_type": f"TYPE_{DATATYPES[one.dtype]}",
+                "dims": sizes(one.shape[1:]),
             }
             for one in records
         ]
@@ -226,9 +226,5 @@ def describe_config(name: str, manifest: GraphManifest, max_batch: int) -> dict[
         "max_batch_size": max_batch,
         "input": tensors(manifest.inputs),
         "output": tensors(manifest.outputs),
-        "parameters": {"ptame": {"string_value": manifest.model_dump_json()}},
+        "parameters": {MANIFEST_PARAMETER: {"string_value": manifest.model_dump_json()}},
     }
-
-
-def _sizes(shape: Sequence[int | str]) -> list[int]:
-    return [-1 if isinstance(size, str) else size for size in shape]

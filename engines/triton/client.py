@@ -13,14 +13,13 @@ from pydantic import ValidationError
 
 from engines.explainer import Explainer
 from engines.runtime import Arrays, Staged, check_inputs
-from engines.triton.config import MANIFEST_PARAMETER
+from engines.triton.config import DATATYPES, MANIFEST_PARAMETER
 from ptame_deploy.artifacts import GraphManifest
 from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError
 
 Protocol = Literal["http", "grpc"]
 _PORTS = {"http": 8000, "grpc": 8001}
 _SECURE = {"https": "http", "grpcs": "grpc"}
-_TYPES = {"float32": "FP32", "uint8": "UINT8", "int64": "INT64"}
 
 
 class TritonRuntime:
@@ -75,7 +74,7 @@ class TritonRuntime:
         check_inputs(self.manifest.inputs, inputs)
         given = []
         for name, array in inputs.items():
-            tensor = self._api.InferInput(name, list(array.shape), _TYPES[str(array.dtype)])
+            tensor = self._api.InferInput(name, list(array.shape), DATATYPES[str(array.dtype)])
             tensor.set_data_from_numpy(np.ascontiguousarray(array))
             given.append(tensor)
         outputs = [record.name for record in self.manifest.outputs]

@@ -14,7 +14,8 @@ BackendName = Literal["onnxruntime", "tensorrt", "python"]
 LABELS = "labels.txt"
 MANIFEST_PARAMETER = "ptame"  # the graph's JSON, by which clients prepare photos and name classes
 PHOTO_INPUT = "photo"
-_TYPES = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8", "int64": "TYPE_INT64"}
+# Of the v2 protocol; Triton's configuration puts TYPE_ in front.
+DATATYPES = {"float32": "FP32", "uint8": "UINT8", "int64": "INT64"}
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,9 @@ def graph_config(
     config = _config(name, serving.max_batch)
     config.backend = serving.backend
     for record in inputs:
-        config.input.add(name=record.name, data_type=_TYPES[record.dtype], dims=_dims(record))
+        config.input.add(name=record.name, data_type=_type(record), dims=_dims(record))
     for record in outputs:
-        one = config.output.add(
-            name=record.name, data_type=_TYPES[record.dtype], dims=_dims(record)
-        )
+        one = config.output.add(name=record.name, data_type=_type(record), dims=_dims(record))
         if record.name == "logits" and labelled:
             one.label_filename = LABELS
     if serving.batching and serving.max_batch > 1:
@@ -97,7 +96,7 @@ def graph_config(
             warm_up = config.model_warmup.add(name=f"batch-{batch}", batch_size=batch)
             for record in inputs:
                 entry = warm_up.inputs[record.name]
-                entry.data_type = _TYPES[record.dtype]
+                entry.data_type = _type(record)
                 entry.dims.extend(max(size, 1) for size in _dims(record))
                 entry.zero_data = True
     return config
@@ -110,7 +109,7 @@ def photo_config(
     config = _config(name, serving.max_batch)
     config.backend = "python"
     config.input.add(name=PHOTO_INPUT, data_type="TYPE_STRING", dims=[1])
-    config.output.add(name=image.name, data_type=_TYPES[image.dtype], dims=_dims(image))
+    config.output.add(name=image.name, data_type=_type(image), dims=_dims(image))
     _instances(config, serving.instances, gpu=False)
     _parameter(config, "preprocessing", manifest.preprocessing.model_dump_json())
     return config
@@ -179,9 +178,17 @@ def _config(name: str, max_batch: int) -> "ModelConfig":
     return config
 
 
+def sizes(shape: Sequence[int | str]) -> list[int]:
+    """Return dimensions as the protocol has them: -1 for one that may have any size."""
+    return [-1 if isinstance(size, str) else size for size in shape]
+
+
 def _dims(record: TensorRecord) -> list[int]:
-    """Return a tensor's dimensions without the batch; -1 for one that may have any size."""
-    return [-1 if isinstance(size, str) else size for size in record.shape[1:]]
+    return sizes(record.shape[1:])  # without the batch
+
+
+def _type(record: TensorRecord) -> str:
+    return f"TYPE_{DATATYPES[record.dtype]}"
 
 
 def _instances(config: "ModelConfig", count: int, *, gpu: bool) -> None:

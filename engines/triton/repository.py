@@ -13,6 +13,7 @@ from engines.plan import PLAN_FILE, PlanManifest, holds_plan, read_plan
 from engines.triton import backend
 from engines.triton.config import (
     LABELS,
+    MANIFEST_PARAMETER,
     BackendName,
     Serving,
     config_text,
@@ -187,7 +188,7 @@ def _classifier_model(artifact: Artifact, name: str, serving: Serving, scratch: 
     config = graph_config(
         name, manifest.inputs[:1], outputs, manifest, serving, labelled=bool(labels)
     )
-    del config.parameters["ptame"]  # it makes no maps
+    del config.parameters[MANIFEST_PARAMETER]  # it makes no maps
     files = {path.name: path for path in cut.iterdir()}
     if serving.backend == "python":
         files |= {CODE: _backend_code("graph_model")}

@@ -1,6 +1,5 @@
 """``ptame client``."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,29 +15,17 @@ def client(
             help="Address of the server: http://host:8000, grpc://host:8001.", show_default=False
         ),
     ],
-    photos: Annotated[
-        list[Path], typer.Argument(help="Photos, and folders of photos.", show_default=False)
-    ],
+    photos: options.PhotosArgument,
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for pictures and tables.")],
+    output: options.PicturesOption,
     name: Annotated[
         str | None,
         typer.Option(help="Of the model; not needed where the server has one that makes maps."),
     ] = None,
-    classes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--class",
-            "-c",
-            help="Class to explain, by name or index, for a graph exported with --classes input. "
-            "May be repeated.",
-        ),
-    ] = None,
-    save_maps: Annotated[
-        bool, typer.Option("--save-maps", help="Also write the maps: NPY, float32 (K, h, w).")
-    ] = False,
+    classes: options.ClassesOption = None,
+    save_maps: options.SaveMapsOption = False,
     colormap: Annotated[ColorMapKind, typer.Option(help="Colours.")] = ColorMapKind.inferno,
-    opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the map over the photo.")] = 0.6,
+    opacity: options.OpacityOption = 0.6,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Photos a request; fewer where the model takes fewer.")
     ] = 8,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ptame_deploy.cli import console
+from ptame_deploy.cli import console, options
 
 if TYPE_CHECKING:
     from engines.beside import Beside
@@ -33,20 +33,10 @@ def explain(
     model: Annotated[
         Path, typer.Argument(help="Folder of an exported graph or an engine.", show_default=False)
     ],
-    photos: Annotated[
-        list[Path], typer.Argument(help="Photos, and folders of photos.", show_default=False)
-    ],
+    photos: options.PhotosArgument,
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for pictures and tables.")],
-    classes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--class",
-            "-c",
-            help="Class to explain, by name or index, for a graph exported with --classes input. "
-            "May be repeated.",
-        ),
-    ] = None,
+    output: options.PicturesOption,
+    classes: options.ClassesOption = None,
     beside: Annotated[
         Path | None,
         typer.Option(
@@ -55,11 +45,9 @@ def explain(
             show_default=False,
         ),
     ] = None,
-    save_maps: Annotated[
-        bool, typer.Option("--save-maps", help="Also write the maps: NPY, float32 (K, h, w).")
-    ] = False,
+    save_maps: options.SaveMapsOption = False,
     colormap: Annotated[ColorMapKind, typer.Option(help="Colours.")] = ColorMapKind.inferno,
-    opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the map over the photo.")] = 0.6,
+    opacity: options.OpacityOption = 0.6,
     batch_size: Annotated[
         int,
         typer.Option(min=1, help="Photos that run together; fewer where an engine takes fewer."),

@@ -73,6 +73,25 @@ StdOption = Annotated[
 InterpolationOption = Annotated[
     str | None, typer.Option(help="Replace the interpolation: nearest, bilinear, bicubic, lanczos.")
 ]
+PhotosArgument = Annotated[
+    list[Path], typer.Argument(help="Photos, and folders of photos.", show_default=False)
+]
+PicturesOption = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder for pictures and tables.")
+]
+ClassesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        "-c",
+        help="Class to explain, by name or index, for a graph exported with --classes input. "
+        "May be repeated.",
+    ),
+]
+SaveMapsOption = Annotated[
+    bool, typer.Option("--save-maps", help="Also write the maps: NPY, float32 (K, h, w).")
+]
+OpacityOption = Annotated[float, typer.Option(min=0, max=1, help="Of the map over the photo.")]
 ExplainerOption = Annotated[
     Path | None,
     typer.Option(
