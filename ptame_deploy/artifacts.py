@@ -106,6 +106,24 @@ class ClassifierRecord(Record):
         return self
 
 
+class SuperpixelRecord(Record):
+    """How maps are averaged over regions of their photo; see `ptame_deploy.superpixels`.
+
+    Attributes:
+        grid: seeds on each axis.
+        compactness: difference of colour (Lab) that weighs as much as one cell of the grid.
+        softness: of the borders between regions, relative to ``compactness`` squared.
+        iterations: of k-means.
+        kept: share of the map as it was that is added to its averages.
+    """
+
+    grid: int = Field(default=7, ge=2, le=32)
+    compactness: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    softness: float = Field(default=0.3, gt=0, allow_inf_nan=False)
+    iterations: int = Field(default=4, ge=1, le=20)
+    kept: float = Field(default=0.2, ge=0, allow_inf_nan=False)
+
+
 class ExplainerRecord(Record):
     """The explainer inside a fused graph."""
 
@@ -118,6 +136,7 @@ class ExplainerRecord(Record):
     training_steps: int | None = None  # of the preset 'paper'
     training_photos: int | None = None
     weights_sha256: str
+    superpixels: SuperpixelRecord | None = None
 
     @property
     def auxiliary_label(self) -> str:

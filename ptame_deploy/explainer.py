@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ptame_deploy.artifacts import Start
+from ptame_deploy.artifacts import Start, SuperpixelRecord
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.errors import InvalidInputError
 
@@ -63,7 +63,11 @@ class ExplainerNet(nn.Module):
     Attributes:
         branches: one `AttentionBranch` a depth, fine to coarse.
         fusion: weight (classes, sum of channels); row c fuses the map of class c.
+        superpixels: how maps are brought to the photo's edges afterwards (`FusedModel` does it), or
+            None.
     """
+
+    superpixels: SuperpixelRecord | None = None
 
     def __init__(self, channels: Sequence[int], num_classes: int) -> None:
         """Make an explainer with random weights.
@@ -214,6 +218,7 @@ class FoldedExplainer(nn.Module):
         kept = [row for row, used in zip(rows, self.used, strict=True) if used]
         self.register_buffer("fusion", torch.cat(kept, dim=1).clone())
         self.all_classes = all_classes
+        self.superpixels = explainer.superpixels
 
     def forward(self, features: Sequence[Tensor], class_index: Tensor) -> Tensor:
         """Return raw maps (B, K, h, w); see `ExplainerNet.class_maps`."""

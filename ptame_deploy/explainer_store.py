@@ -48,6 +48,7 @@ def record_explainer(
         training_steps=training_steps,
         training_photos=training_photos,
         weights_sha256=state_sha256(explainer),
+        superpixels=explainer.superpixels,
     )
 
 
@@ -130,6 +131,7 @@ def load_explainer(directory: Path, backbone: Backbone, auxiliary: Auxiliary) ->
             )
             raise ArtifactError(message)
         terms.apply_to(explainer)
+    explainer.superpixels = manifest.explainer.superpixels
     return explainer.eval()
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.explainer import FoldedExplainer
+from ptame_deploy.superpixels import Superpixels
 
 MapSize = Literal["native", "input"]
 # Smallest value range of a map that is stretched to [0, 1]: a flat map becomes 0, not NaN, nor
@@ -74,6 +75,9 @@ class FusedModel(nn.Module):
             top_k: classes to explain where the caller names none.
             uint8_input: take uint8 (B, H, W, 3) instead of float (B, 3, H, W) in [0, 1].
             map_size: maps at the finest tap's size, or resized bilinearly to the input's.
+
+        Raises:
+            InvalidInputError: the auxiliary's taps are too coarse for the explainer's superpixels.
         """
         super().__init__()
         self.classifier = NormalisedClassifier(backbone)
@@ -83,6 +87,8 @@ class FusedModel(nn.Module):
         self.top_k = top_k
         self.uint8_input = uint8_input
         self.map_size = map_size
+        record = explainer.superpixels
+        self.superpixels = None if record is None else Superpixels(record, auxiliary.map_size)
         self.eval()
 
     def forward(
@@ -103,7 +109,10 @@ class FusedModel(nn.Module):
         logits, features = self.auxiliary.observe(self.classifier, image)
         if class_index is None:
             class_index = torch.topk(logits, self.top_k, dim=1).indices
-        saliency = min_max_normalise(self.explainer(features, class_index))
+        maps = self.explainer(features, class_index)
+        if self.superpixels is not None:
+            maps = self.superpixels(image, maps)
+        saliency = min_max_normalise(maps)
         if self.map_size == "input":
             saliency = functional.interpolate(
                 saliency, size=image.shape[-2:], mode="bilinear", align_corners=False

@@ -38,7 +38,8 @@ class MaskProjector:
     """Brings masks from the image's size to each tap's: the transpose of how maps are enlarged.
 
     The sum of a map times a mask over the image is then the sum of the tap's small map times the
-    projected mask: exact, and without any enlarged map.
+    projected mask: exact, and without any enlarged map. In two steps, since superpixels act between
+    them: their matrix is symmetric, so that masks are pooled as maps are.
     """
 
     def __init__(
@@ -54,35 +55,44 @@ class MaskProjector:
             image_size: height and width of the masks.
             taps: positions of those that masks are projected to.
         """
-        axes = [_enlarging([size[axis] for size in tap_sizes], image_size[axis]) for axis in (0, 1)]
-        self._taps = {tap: (axes[0][tap], axes[1][tap]) for tap in taps}
+        sides = [[size[axis] for size in tap_sizes] for axis in (0, 1)]
+        self._taps = {
+            tap: tuple(_enlarging(list(reversed(axis[: tap + 1]))) for axis in sides)
+            for tap in taps
+        }
+        self._whole = [
+            _enlarging([axis[0], full]) for axis, full in zip(sides, image_size, strict=True)
+        ]
         self._area = image_size[0] * image_size[1]
 
-    def __call__(self, masks: Matrix) -> dict[int, Matrix]:
-        """Project masks (J, H, W).
+    def to_map(self, masks: Matrix) -> Matrix:
+        """Project masks (J, H, W) to the maps' own size, (J, h, w).
 
-        Returns:
-            (J, h_l * w_l) by tap; with a map of the tap, a mean over the image's pixels.
+        With a map, their product's sum is a mean over the image's pixels.
         """
-        count, height, width = masks.shape
-        found = {}
-        for tap, (rows, columns) in self._taps.items():
-            narrow = masks.reshape(-1, width) @ columns  # one large product, then small ones
-            small = rows.T @ narrow.reshape(count, height, -1)
-            found[tap] = (small / self._area).reshape(count, -1).astype(np.float32)
-        return found
+        return _project(masks, *self._whole) / np.float32(self._area)
+
+    def to_taps(self, masks: Matrix) -> dict[int, Matrix]:
+        """Project masks of the maps' own size, (J, h, w), on: (J, h_l * w_l) by tap."""
+        return {
+            tap: _project(masks, *axes).reshape(len(masks), -1) for tap, axes in self._taps.items()
+        }
 
 
-def _enlarging(sizes: Sequence[int], full: int) -> list[Matrix]:
-    """Return (full, size) for each tap: how one axis is enlarged, tap by tap and to the image."""
-    matrices: list[Matrix] = []
-    for tap, size in enumerate(sizes):
-        matrix = np.eye(size, dtype=np.float32)
-        for finer in (*reversed(sizes[:tap]), full):
-            if finer != len(matrix):
-                matrix = stretch(len(matrix), finer) @ matrix
-        matrices.append(matrix)
-    return matrices
+def _project(masks: Matrix, rows: Matrix, columns: Matrix) -> Matrix:
+    """Bring masks (J, H, W) to (J, h, w) by (H, h) and (W, w)."""
+    count, height, width = masks.shape
+    narrow = masks.reshape(-1, width) @ columns  # one large product, then small ones
+    return np.asarray(rows.T @ narrow.reshape(count, height, -1), np.float32)
+
+
+def _enlarging(sizes: Sequence[int]) -> Matrix:
+    """Return (last, first): how one axis is enlarged from the first size to the next, and so on."""
+    matrix = np.eye(sizes[0], dtype=np.float32)
+    for finer in sizes[1:]:
+        if finer != len(matrix):
+            matrix = stretch(len(matrix), finer) @ matrix
+    return matrix
 
 
 class FittedTerms:
@@ -126,9 +136,23 @@ class FittedTerms:
             (J, P).
         """
         seen = {tap: masks[tap] @ attended[tap].T for tap in self.read}  # (J, C_l)
+        gains = self._gains(seen, class_index)
+        return np.concatenate([gains, *(seen[tap] for tap in self.rows)], axis=1)
+
+    def predicted(
+        self, attended: Mapping[int, Matrix], masks: Mapping[int, Matrix], class_index: int
+    ) -> Matrix:
+        """Predict the scores of a photo's masked copies by the start alone; see `columns`.
+
+        Returns:
+            (J,).
+        """
+        seen = {tap: masks[tap] @ attended[tap].T for tap in self.gained}
+        return np.asarray(self._gains(seen, class_index).sum(axis=1))
+
+    def _gains(self, seen: Mapping[int, Matrix], class_index: int) -> Matrix:
         row = self._fusion[class_index]
-        gains = [seen[tap] @ row[self._taps[tap]] for tap in self.gained]
-        return np.concatenate([np.stack(gains, axis=1), *(seen[tap] for tap in self.rows)], axis=1)
+        return np.stack([seen[tap] @ row[self._taps[tap]] for tap in self.gained], axis=1)
 
     def shared(self, coefficients: Vector) -> SharedTerms:
         """Return the change of the start that coefficients stand for."""
@@ -150,13 +174,17 @@ class Sample:
     Attributes:
         columns: (J, P).
         scores: (J,) of unit length.
+        before: (J,) what the start predicts, which has no superpixels.
     """
 
     columns: Matrix
     scores: Matrix
+    before: Matrix
 
 
-def make_sample(columns: Matrix, scores: Matrix, shown: Matrix, start: Vector) -> Sample | None:
+def make_sample(
+    columns: Matrix, scores: Matrix, shown: Matrix, start: Vector, before: Matrix
+) -> Sample | None:
     """Remove what no map could be ranked by, and bring photos to one scale.
 
     The scores' level and their dependence on how much a mask shows say nothing about places.
@@ -166,6 +194,7 @@ def make_sample(columns: Matrix, scores: Matrix, shown: Matrix, start: Vector) -
         scores: (J,) of the masked copies.
         shown: (J,) mean of each mask.
         start: (P,) coefficients of the start, whose prediction gets unit length.
+        before: (J,) see `FittedTerms.predicted`.
 
     Returns:
         None for a photo whose scores, or whose start, do not depend on the place at all.
@@ -173,13 +202,15 @@ def make_sample(columns: Matrix, scores: Matrix, shown: Matrix, start: Vector) -
     known = np.stack([np.ones_like(shown), shown], axis=1).astype(np.float64)
     basis, _ = np.linalg.qr(known)
     left_columns = columns - basis @ (basis.T @ columns)
-    left_scores = scores - basis @ (basis.T @ scores)
+    left_scores, left_before = (one - basis @ (basis.T @ one) for one in (scores, before))
     length = float(np.linalg.norm(left_scores))
     scale = float(np.linalg.norm(left_columns @ start))
     if length < _TINY or scale < _TINY:
         return None
     return Sample(
-        (left_columns / scale).astype(np.float32), (left_scores / length).astype(np.float32)
+        (left_columns / scale).astype(np.float32),
+        (left_scores / length).astype(np.float32),
+        left_before.astype(np.float32),
     )
 
 
@@ -280,7 +311,15 @@ def cross_fit(folds: Sequence[Moments], start: Vector) -> CrossFit:
     return CrossFit(ridge(whole, start, [chosen])[0], chosen, [fits[best] for fits in tried])
 
 
-def agreement(sample: Sample, coefficients: Vector) -> float:
-    """Return the cosine between predicted and measured scores of one photo, -1 to 1."""
-    predicted = sample.columns.astype(np.float64) @ coefficients
+def agreement(sample: Sample, coefficients: Vector | None = None) -> float:
+    """Return the cosine between predicted and measured scores of one photo, -1 to 1.
+
+    Args:
+        sample: the photo.
+        coefficients: (P,) of a fit; None for the start.
+    """
+    if coefficients is None:
+        predicted = sample.before.astype(np.float64)
+    else:
+        predicted = sample.columns.astype(np.float64) @ coefficients
     return float(predicted @ sample.scores) / max(float(np.linalg.norm(predicted)), _TINY)

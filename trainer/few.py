@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ptame_deploy.artifacts import SuperpixelRecord
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.superpixels import Superpixels, fits
 from trainer.amortised import Rows, cross_fit
 from trainer.data import Skipped, seen_photos
 from trainer.fitting import FOLDS, Fitting
@@ -44,6 +46,8 @@ class FewSettings:
         start: what training begins with.
         masks: how photos are perturbed.
         rows: taps that get a class-independent row; see `trainer.amortised.FittedTerms`.
+        superpixels: what the trained maps are averaged over, where they are fine enough; None for
+            nothing.
         workers: processes that decode photos; 0 for the training process itself.
         seed: of everything random but the masks.
         cache: folder where scores are kept; None to keep none.
@@ -53,6 +57,7 @@ class FewSettings:
     start: StartChoice = "auto"
     masks: MaskSettings = field(default_factory=MaskSettings)
     rows: Rows = "start"
+    superpixels: SuperpixelRecord | None = field(default_factory=SuperpixelRecord)
     workers: int = 0
     seed: int = 0
     cache: Path | None = None
@@ -108,8 +113,16 @@ def train(
         )  # fmt: skip
         masks = settings.masks
         cache = None if settings.cache is None else ScoreCache(settings.cache, teacher, masks)
+        superpixels = _superpixels(settings.superpixels, auxiliary, say)
         fitting = Fitting(
-            backbone, auxiliary, started.explainer, teacher, masks, settings.rows, cache
+            backbone,
+            auxiliary,
+            started.explainer,
+            teacher,
+            masks,
+            settings.rows,
+            cache,
+            superpixels,
         )
         with progress(f"Scoring under {masks.count} masks each", len(photos)) as advance:
             try:
@@ -126,11 +139,14 @@ def train(
     before = copy.deepcopy(explainer)
     terms = fitting.terms.shared(found.coefficients)
     terms.apply_to(explainer)
+    if superpixels is not None:
+        explainer.superpixels = superpixels.record
     record = {
         "preset": "few",
         **started.record(),
         "masks": asdict(settings.masks),
         "rows": settings.rows,
+        "superpixels": None if superpixels is None else superpixels.record.model_dump(),
         "photos": len(photos),
         "photos_used": fitting.photos,
         "skipped_photos": len(skipped.names),
@@ -156,6 +172,18 @@ def train(
         # Of an activation map nothing else need be kept; a fit is of these photos.
         terms=terms if started.start == "activation-map" else None,
     )
+
+
+def _superpixels(
+    record: SuperpixelRecord | None, auxiliary: Auxiliary, say: Callable[[str], None]
+) -> Superpixels | None:
+    if record is None:
+        return None
+    if not fits(record, auxiliary.map_size):
+        height, width = auxiliary.map_size
+        say(f"Maps of {height}x{width} are too coarse for superpixels: trained without.")
+        return None
+    return Superpixels(record, auxiliary.map_size)
 
 
 def _refuse_few(readable: int, skipped: Sequence[str]) -> None:

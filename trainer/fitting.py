@@ -12,6 +12,7 @@ from ptame_deploy.backbones import Backbone
 from ptame_deploy.explainer import ExplainerNet
 from ptame_deploy.fused import NormalisedClassifier
 from ptame_deploy.preprocessing import to_float
+from ptame_deploy.superpixels import Superpixels
 from trainer.amortised import (
     CrossFit,
     FittedTerms,
@@ -20,6 +21,7 @@ from trainer.amortised import (
     Moments,
     Rows,
     Sample,
+    Vector,
     agreement,
     make_sample,
     ridge,
@@ -65,6 +67,7 @@ class Fitting:
         masks: MaskSettings,
         rows: Rows,
         cache: ScoreCache | None,
+        superpixels: Superpixels | None = None,
     ) -> None:
         """Begin with no photo.
 
@@ -76,6 +79,7 @@ class Fitting:
             masks: how photos are perturbed.
             rows: taps that get a class-independent row.
             cache: where scores are kept, or None.
+            superpixels: what the fitted maps go through, or None; the start's do not.
         """
         self.classifier = NormalisedClassifier(backbone).eval()
         self.auxiliary = auxiliary.to(self.classifier.mean.device)
@@ -88,6 +92,7 @@ class Fitting:
         self.folds = [Moments(len(self.terms.start)) for _ in range(FOLDS)]
         self.photos = self.passes = self.known = 0
         self.shown: list[NDArray[np.uint8]] = []
+        self._superpixels = superpixels
         self._cache = cache
         self._kept = {} if cache is None else cache.find()
         self._unsaved: list[tuple[str, PhotoScores]] = []
@@ -109,9 +114,14 @@ class Fitting:
         with torch.inference_mode():
             features = self.auxiliary.extract(self.classifier, whole)
             attended = {tap: self._attend(tap, features[tap]) for tap in self.terms.read}
-        columns = self.terms.columns(attended, self.project(masks), scored.class_index)
+        small = self.project.to_map(masks)
+        index = scored.class_index
+        before = self.terms.predicted(attended, self.project.to_taps(small), index)
+        columns = self.terms.columns(
+            attended, self.project.to_taps(self._pool(image, small)), index
+        )
         shown = masks.mean(axis=(1, 2))
-        sample = make_sample(columns, scored.scores, shown, self.terms.start)
+        sample = make_sample(columns, scored.scores, shown, self.terms.start, before)
         if sample is None:
             return
         # By the photo itself, so that neither order nor other photos move it to another fold.
@@ -135,7 +145,7 @@ class Fitting:
 
     def judge(self, found: CrossFit) -> Gain:
         """Compare start and fit on photos that the fit was not made of."""
-        start = np.array([agreement(one, self.terms.start) for _, one in self._judged])
+        start = np.array([agreement(one) for _, one in self._judged])
         trained = np.array([agreement(one, found.left_out[fold]) for fold, one in self._judged])
         return Gain.of(MEASURE, start, trained)
 
@@ -143,13 +153,13 @@ class Fitting:
         """Return how the last fold's photos are predicted by fits of 1, 2, ... other folds.
 
         Returns:
-            (photos to train on, mean agreement); the first is the start's.
+            (photos to train on, mean agreement); the first is the start's own.
         """
         *others, _ = self.folds
         judged = [one for fold, one in self._judged if fold == len(others)]
         if not judged:
             return []
-        fits = [(0, self.terms.start)]
+        fits: list[tuple[int, Vector | None]] = [(0, None)]
         for count in range(1, len(others) + 1):
             sums = total(others[:count])
             fits.append((sums.photos, ridge(sums, self.terms.start, [found.penalty])[0]))
@@ -157,6 +167,15 @@ class Fitting:
             (photos, float(np.mean([agreement(one, fit) for one in judged])))
             for photos, fit in fits
         ]
+
+    def _pool(self, image: NDArray[np.uint8], masks: Matrix) -> Matrix:
+        """Bring masks (J, h, w) to a photo's superpixels, as its map is."""
+        if self._superpixels is None:
+            return masks
+        whole = torch.from_numpy(to_float(image[None]))
+        with torch.inference_mode():
+            pooled = self._superpixels(whole, torch.from_numpy(masks)[None])
+        return np.asarray(pooled[0].numpy())
 
     def _attend(self, tap: int, features: Tensor) -> Matrix:
         """Return what a branch makes of one photo's tap (1, C_l, h_l, w_l), (C_l, h_l * w_l)."""

@@ -73,9 +73,13 @@ def subject_record(manifest: GraphManifest) -> Subject:
 
 def _state(manifest: GraphManifest) -> str:
     explainer = manifest.explainer
-    if explainer.state == "initialised":
-        return "untrained"
-    return f"trained for {explainer.training_steps} steps on {explainer.training_photos} photos"
+    state = "untrained"
+    if explainer.state == "trained":
+        steps = explainer.training_steps  # the preset 'few' takes none
+        state = f"trained for {steps} steps" if steps is not None else "trained"
+        if explainer.training_photos is not None:
+            state += f" on {explainer.training_photos} photos"
+    return state if explainer.superpixels is None else f"{state}, with superpixels"
 
 
 def judge_identity(manifest: GraphManifest) -> str:

@@ -216,10 +216,13 @@ def _named(manifest: GraphManifest, *, is_reference: bool) -> tuple[str, str]:
 
 def _told(manifest: GraphManifest) -> dict[str, float | int | str]:
     explainer = manifest.explainer
-    return {
+    told: dict[str, float | int | str] = {
         "auxiliary": explainer.auxiliary_label,
         "explainer": explainer.state,
     }
+    if explainer.superpixels is not None:
+        told["superpixels"] = explainer.superpixels.model_dump_json()
+    return told
 
 
 def _identity(manifest: GraphManifest) -> str:

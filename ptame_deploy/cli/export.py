@@ -42,6 +42,14 @@ def export(
     weights: options.WeightsOption = None,
     auxiliary_weights: options.AuxiliaryWeightsOption = None,
     auxiliary_size: options.AuxiliarySizeOption = None,
+    superpixels: Annotated[
+        bool,
+        typer.Option(
+            "--superpixels",
+            help="Average the untrained start's maps over regions of like colour; a trained "
+            "explainer says so itself.",
+        ),
+    ] = False,
     top_k: Annotated[int, typer.Option(help="Explain the K best classes.")] = 1,
     classes: Annotated[
         ClassesKind, typer.Option(help="The best classes, or those given as a second input.")
@@ -99,6 +107,7 @@ def export(
         auxiliary=auxiliary,
         auxiliary_weights=auxiliary_weights,
         auxiliary_size=auxiliary_size,
+        superpixels=superpixels,
         seed=seed,
     )
     console.info("Exporting and checking against PyTorch ...")

@@ -271,6 +271,7 @@ def load_parts(
     auxiliary: str | None,
     auxiliary_weights: str | None,
     auxiliary_size: str | None,
+    superpixels: bool = False,
     seed: int,
 ) -> Parts:
     """Load the trained explainer, or start one on an auxiliary.
@@ -280,6 +281,7 @@ def load_parts(
         MissingRequirementError: weights that cannot be downloaded.
         ArtifactError: an explainer that is corrupt or made for others.
     """
+    from ptame_deploy.artifacts import SuperpixelRecord
     from ptame_deploy.errors import InvalidInputError
     from ptame_deploy.explainer import start_explainer
     from ptame_deploy.explainer_store import (
@@ -299,12 +301,20 @@ def load_parts(
                 "away."
             )
             raise InvalidInputError(message)
+        if superpixels:
+            message = (
+                f"The explainer in {explainer} says itself whether its maps are averaged over "
+                "superpixels: leave --superpixels away."
+            )
+            raise InvalidInputError(message)
         loaded = auxiliary_of(manifest.explainer, backbone, auxiliary_weights, seed)
         net = load_explainer(explainer, backbone, loaded)
         return Parts(backbone, loaded, net, manifest.explainer)
     sizes = auxiliary_sizes(auxiliary_size)
     loaded = load_auxiliary(backbone, auxiliary, auxiliary_weights, sizes, seed)
     net, start = start_explainer(loaded, backbone.num_classes, backbone.class_names, seed=seed)
+    if superpixels:
+        net.superpixels = SuperpixelRecord()
     if start == "random":
         console.warn(
             f"the {backbone.num_classes} classes of {backbone.name} are not those of "

@@ -85,6 +85,15 @@ def train(
             help="Random masks that each photo is scored under (32).", rich_help_panel=_FEW
         ),
     ] = None,
+    superpixels: Annotated[
+        bool | None,
+        typer.Option(
+            "--superpixels/--no-superpixels",
+            help="Average the maps over regions of like colour, so that they follow the photo's "
+            "edges (yes).",
+            rich_help_panel=_FEW,
+        ),
+    ] = None,
     cache: Annotated[
         bool | None,
         typer.Option(
@@ -204,7 +213,7 @@ def train(
         "max_bad": max_bad,
         "seed": seed,
     }
-    for_few = {"masks": masks, "cache": cache}
+    for_few = {"masks": masks, "superpixels": superpixels, "cache": cache}
     for_paper = {
         "loss": loss,
         "epochs": epochs,

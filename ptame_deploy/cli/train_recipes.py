@@ -36,8 +36,10 @@ def few(common: dict[str, Any], given: dict[str, Any], others: dict[str, Any]) -
     _refuse("few", others)
     count = {} if given["masks"] is None else {"count": given["masks"]}
     cache = given["cache"] is not False
+    plain: dict[str, Any] = {"superpixels": None} if given["superpixels"] is False else {}
     settings = FewSettings(
         **common,
+        **plain,
         masks=MaskSettings(**count, seed=common["seed"]),
         cache=cache_folder("scores") if cache else None,
     )

@@ -75,6 +75,31 @@ def find_blocks(graph: onnx.GraphProto) -> dict[str, list[str]]:
     return dict(blocks)
 
 
+def superpixel_nodes(graph: onnx.GraphProto) -> list[str]:
+    """List the nodes that average maps over superpixels, see `ptame_deploy.superpixels`.
+
+    They stay in FP32: squared distances of colour, and sums over a map's pixels, leave FP16. They
+    are told by where they stand, since passes forget modules: they see the image, but not through
+    weights, and no weights lie behind them.
+
+    Args:
+        graph: a fused graph.
+    """
+    weighted = {node.name for node in weighted_nodes(graph)}
+    leading: set[str] = set()  # tensors behind which there are weights
+    for node in reversed(graph.node):
+        if node.name in weighted or leading & set(node.output):
+            leading |= set(node.input)
+    seen, found = {"image"}, []
+    for node in graph.node:
+        if node.name in weighted or node.op_type == "Shape" or not seen & set(node.input):
+            continue
+        seen |= set(node.output)
+        if not leading & set(node.output):
+            found.append(node.name)
+    return found
+
+
 def min_max_nodes(graph: onnx.GraphProto) -> list[str]:
     """List the nodes that stretch raw maps to [0, 1]: all between the raw maps and ``saliency``.
 

@@ -3,9 +3,12 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ptame_deploy.cli import run
+from ptame_deploy.onnx_session import open_graph
+from ptame_deploy.synthetic import synthetic_images
 
 pytestmark = pytest.mark.integration
 
@@ -85,9 +88,25 @@ def test_a_trained_explainer_is_taken(tmp_path, tiny_file, explainer_artifact):
     assert explainer == told
 
 
+def test_superpixels_are_in_the_graph_and_in_its_manifest(tmp_path, export_tiny):
+    options = ["--auxiliary-size", "224"]
+    assert export_tiny(tmp_path / "plain", *options) == 0
+    assert export_tiny(tmp_path / "m", *options, "--superpixels") == 0
+    assert manifest(tmp_path / "plain")["explainer"]["superpixels"] is None
+    assert manifest(tmp_path / "m")["explainer"]["superpixels"]["grid"] == 7
+    images = synthetic_images(2, 64, 64)
+    plain, pooled = (
+        open_graph(tmp_path / name / "model.onnx")(images, None) for name in ("plain", "m")
+    )
+    np.testing.assert_allclose(pooled["logits"], plain["logits"], rtol=1e-4, atol=1e-5)
+    assert pooled["saliency"].shape == plain["saliency"].shape
+    assert np.abs(pooled["saliency"] - plain["saliency"]).max() > 0.05
+
+
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
+        (["--superpixels"], 2, "leave --superpixels away"),
         (["--auxiliary", "resnet18"], 2, "brings its own auxiliary"),
         (["--auxiliary-size", "64"], 2, "brings its own auxiliary"),
         (["--seed", "9"], 4, "other auxiliary weights"),
@@ -123,6 +142,7 @@ def test_a_corrupt_explainer_is_4(tmp_path, tiny_file, explainer_artifact, capsy
     ("options", "message"),
     [
         (["--top-k", "11"], "top-k must be 1 to 10"),
+        (["--superpixels"], "too coarse for 7x7 superpixels"),
         (["--top-k", "2", "--classes", "input"], "exclude each other"),
         (["--opset", "9"], "opset must be 18 to 23"),
         (["--mean", "1,2"], "three numbers"),

@@ -3,8 +3,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from ptame_deploy.artifacts import SuperpixelRecord
 from ptame_deploy.explainer import ExplainerNet
 from ptame_deploy.random_masks import stream_masks
+from ptame_deploy.superpixels import Superpixels
 from trainer.amortised import (
     PENALTIES,
     FittedTerms,
@@ -55,7 +57,8 @@ def flat(features):
 def test_projected_masks_give_the_sum_over_the_enlarged_map(sizes):
     """The definition: enlarge the map tap by tap and to the image, multiply, take the mean."""
     masks = some_masks()
-    projected = MaskProjector(sizes, IMAGE, range(len(sizes)))(masks)
+    project = MaskProjector(sizes, IMAGE, range(len(sizes)))
+    projected = project.to_taps(project.to_map(masks))
     for tap, size in enumerate(sizes):
         small = torch.rand(1, 1, *size)
         enlarged = small
@@ -78,7 +81,8 @@ def test_coefficients_are_the_map_that_they_stand_for(rows):
     generator = np.random.default_rng(0)
     for coefficients in (terms.start, generator.normal(size=len(terms.start))):
         project = MaskProjector(SIZES, IMAGE, terms.read)
-        columns = terms.columns(flat(features), project(masks), class_index=4)
+        projected = project.to_taps(project.to_map(masks))
+        columns = terms.columns(flat(features), projected, class_index=4)
         fitted = started()
         terms.shared(coefficients).apply_to(fitted)
         with torch.no_grad():
@@ -86,6 +90,26 @@ def test_coefficients_are_the_map_that_they_stand_for(rows):
         enlarged = functional.interpolate(saliency, size=IMAGE, mode="bilinear")[0, 0].numpy()
         expected = (enlarged * masks).mean(axis=(1, 2))
         np.testing.assert_allclose(columns @ coefficients, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_pooled_masks_stand_for_pooled_maps():
+    """Superpixels act between the two steps: on the mask what they would do to the map."""
+    net, masks, features = started(), some_masks(), taps(1)
+    superpixels = Superpixels(SuperpixelRecord(grid=3), SIZES[0])
+    image = torch.rand(1, 3, *IMAGE, generator=torch.Generator().manual_seed(2))
+    terms = FittedTerms(net)
+    project = MaskProjector(SIZES, IMAGE, terms.read)
+    with torch.no_grad():
+        pooled = superpixels(image, torch.from_numpy(project.to_map(masks))[None])[0].numpy()
+        saliency = superpixels(image, net.class_maps(features, torch.tensor([[4]])))
+    columns = terms.columns(flat(features), project.to_taps(pooled), class_index=4)
+    enlarged = functional.interpolate(saliency, size=IMAGE, mode="bilinear")[0, 0].numpy()
+    expected = (enlarged * masks).mean(axis=(1, 2))
+    np.testing.assert_allclose(columns @ terms.start, expected, rtol=1e-3, atol=1e-5)
+    plain = project.to_taps(project.to_map(masks))
+    before = terms.predicted(flat(features), plain, class_index=4)
+    columns = terms.columns(flat(features), plain, class_index=4)
+    np.testing.assert_allclose(before, columns @ terms.start, rtol=1e-4)
 
 
 def test_the_starts_own_coefficients_change_nothing():
@@ -105,7 +129,8 @@ def samples(count, true, *, noise=0.0, seed=0, width=8):
         columns = generator.normal(size=(12, width)).astype(np.float32)
         shown = generator.random(12).astype(np.float32)
         scores = columns @ true + noise * generator.normal(size=12) + 30 - 9 * shown
-        made.append(make_sample(columns, scores.astype(np.float32), shown, start))
+        scores = scores.astype(np.float32)
+        made.append(make_sample(columns, scores, shown, start, columns @ start))
     return made, start
 
 
@@ -122,10 +147,12 @@ def test_level_and_shown_area_have_no_part():
     shown = generator.random(12).astype(np.float32)
     scores = generator.normal(size=12).astype(np.float32)
     start = np.array([1.0, 0, 0, 0])
-    one = make_sample(columns, scores, shown, start)
-    other = make_sample(columns + shown[:, None] + 3, 5 * scores - 2 * shown + 7, shown, start)
+    one = make_sample(columns, scores, shown, start, columns @ start)
+    moved = columns + shown[:, None] + 3
+    other = make_sample(moved, 5 * scores - 2 * shown + 7, shown, start, moved @ start)
     np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
     np.testing.assert_allclose(one.columns, other.columns, atol=1e-4)
+    np.testing.assert_allclose(one.before, other.before, atol=1e-4)
     assert np.linalg.norm(one.scores) == pytest.approx(1, abs=1e-5)
     assert np.linalg.norm(one.columns @ start) == pytest.approx(1, abs=1e-5)
 
@@ -134,8 +161,9 @@ def test_a_photo_that_says_nothing_is_left_out():
     generator = np.random.default_rng(0)
     columns, shown = generator.normal(size=(12, 4)), generator.random(12)
     start = np.array([1.0, 0, 0, 0])
-    assert make_sample(columns, np.full(12, 3.0), shown, start) is None
-    assert make_sample(columns, generator.normal(size=12), shown, np.zeros(4)) is None
+    scores, before = generator.normal(size=12), columns @ start
+    assert make_sample(columns, np.full(12, 3.0), shown, start, before) is None
+    assert make_sample(columns, scores, shown, np.zeros(4), before) is None
 
 
 def test_a_fit_finds_what_is_there():
@@ -145,7 +173,8 @@ def test_a_fit_finds_what_is_there():
     assert np.corrcoef(found.coefficients, true)[0, 1] > 0.99
     assert found.penalty == min(PENALTIES)
     fresh, _ = samples(50, true, noise=0.1, seed=9)
-    before = np.mean([agreement(sample, start) for sample in fresh])
+    before = np.mean([agreement(sample) for sample in fresh])
+    assert before == pytest.approx(np.mean([agreement(sample, start) for sample in fresh]))
     after = np.mean([agreement(sample, found.coefficients) for sample in fresh])
     assert after > before + 0.1
     assert after > 0.95

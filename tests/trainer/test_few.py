@@ -6,7 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
+from ptame_deploy.artifacts import SuperpixelRecord
 from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.explainer import FoldedExplainer
+from ptame_deploy.fused import FusedModel
 from ptame_deploy.own_features import OwnFeatures
 from ptame_deploy.photos import find_photos
 from ptame_deploy.storage import cache_folder
@@ -181,3 +184,34 @@ def test_own_features_are_trained_too(backbone, photos):
     result = train(backbone, OwnFeatures(backbone), photos, settings())
     assert result.start == "fit"
     assert result.gain.trained.mean > 0.5
+
+
+def test_maps_follow_the_photos_edges(backbone, auxiliary, photos, squares):
+    """With superpixels the map is high on the square itself, not on a blob around it."""
+    record = SuperpixelRecord(grid=4)
+    result = train(backbone, auxiliary, photos, settings(superpixels=record))
+    assert result.explainer.superpixels == record
+    assert result.started.superpixels is None
+    assert result.record["superpixels"]["grid"] == 4
+    plain = train(backbone, auxiliary, photos, settings(superpixels=None))
+    assert plain.record["superpixels"] is None
+    assert state_sha256(plain.explainer) != state_sha256(result.explainer)
+    images = squares(12, seed=8)
+    index = torch.arange(12)[:, None] % 6
+    square = (images.amax(1) - images.amin(1)) > 0.5  # the ground is grey
+    overlaps = []
+    for explainer in (plain.explainer, result.explainer):
+        fused = FusedModel(backbone, auxiliary, FoldedExplainer(explainer), map_size="input")
+        with torch.no_grad():
+            maps = fused(images, index)[2][:, 0]
+        best = [m.flatten().topk(int(s.sum())).indices for m, s in zip(maps, square, strict=True)]
+        hits = [s.flatten()[b].float().mean() for b, s in zip(best, square, strict=True)]
+        overlaps.append(torch.stack(hits).mean())
+    assert overlaps[1] > overlaps[0] + 0.05
+
+
+def test_maps_too_coarse_for_superpixels_are_trained_without(backbone, auxiliary, photos):
+    said = []
+    result = train(backbone, auxiliary, photos, settings(), say=said.append)
+    assert result.explainer.superpixels is None
+    assert "Maps of 16x16 are too coarse for superpixels: trained without." in said

@@ -10,7 +10,7 @@ from ptame_deploy import Explainer, graph_file
 from ptame_deploy.artifacts import GraphManifest, read_manifest
 from ptame_deploy.cli import run
 from ptame_deploy.onnx_session import open_session
-from ptame_deploy.precision.blocks import min_max_nodes
+from ptame_deploy.precision.blocks import min_max_nodes, superpixel_nodes
 from ptame_deploy.synthetic import synthetic_images
 
 pytestmark = pytest.mark.integration
@@ -85,6 +85,34 @@ def test_fp16_normalises_maps_in_fp32(fp16):
             }
     halves = [w for w in model.graph.initializer if w.data_type == TensorProto.FLOAT16]
     assert len(halves) > 10
+
+
+@pytest.fixture(scope="module")
+def with_superpixels(tmp_path_factory, export_tiny):
+    directory = tmp_path_factory.mktemp("superpixels") / "m"
+    assert export_tiny(directory, "--auxiliary-size", "224", "--superpixels") == 0
+    return directory
+
+
+@pytest.mark.parametrize("options", [("-p", "fp16"), ("-p", "int8", *LENIENT)])
+def test_superpixels_stay_in_fp32(with_superpixels, photos, tmp_path, options):
+    """Distances of colour leave FP16's range, and products of activations are not for INT8."""
+    source = onnx.load(with_superpixels / "model.onnx").graph
+    names = set(superpixel_nodes(source))
+    assert {"Softmax", "MatMul", "AveragePool"} <= {
+        n.op_type for n in source.node if n.name in names
+    }
+    assert quantize(with_superpixels, photos, tmp_path / "m", *options) == 0
+    graph = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "m" / "model.onnx")).graph
+    types = {v.name: v.type.tensor_type.elem_type for v in graph.value_info}
+    products = [n for n in graph.node if n.op_type in ("MatMul", "Softmax") and n.name in names]
+    assert len(products) > 5
+    makers = {output: node.op_type for node in graph.node for output in node.output}
+    for node in products:
+        assert {types[name] for name in node.output} == {TensorProto.FLOAT}
+        assert "DequantizeLinear" not in {makers.get(name) for name in node.input}
+    drift = manifest_of(tmp_path / "m").quantisation.drift
+    assert drift.pearson > 0.98
 
 
 def test_fp16_rounds_nothing_between_nodes_in_fp32(fp16):
