@@ -69,11 +69,8 @@ def winner(evaluation: Evaluation, measure: MeasureRecord) -> MethodRecord | Non
 
 
 def outcome(difference: Interval, measure: MeasureRecord) -> Outcome:
-    """Say whether a paired difference, this method minus another, is for this method.
-
-    The interval of a single photo is a point and decides nothing.
-    """
-    if difference.photos < 2 or not excludes_zero(difference):
+    """Say whether a paired difference, this method minus another, is for this method."""
+    if not excludes_zero(difference):
         return "undecided"
     return "better" if (difference.low > 0) == (measure.better == "higher") else "worse"
 
