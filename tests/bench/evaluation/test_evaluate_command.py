@@ -184,7 +184,7 @@ def test_the_record_tells_how_it_was_made(evaluation):
     assert evaluation.subject.explainer_state == "untrained"
     assert "/" not in evaluation.subject.classifier
     assert any("RANDOM" in one for one in evaluation.subject.cautions)
-    assert any("few" in one for one in evaluation.warnings)
+    assert any("only 6 photos" in one for one in evaluation.warnings)
     assert {"captum", "grad-cam"} <= set(evaluation.packages)
 
 
