@@ -5,6 +5,7 @@ import pytest
 from toy_evaluations import Brightness, bench_of, method_of
 
 from bench.evaluation.collect import CHUNK, as_saliency, checked, collect, read_maps
+from bench.methods.method import MethodFailedError
 from ptame_deploy.errors import CheckFailedError
 
 pytestmark = pytest.mark.unit
@@ -195,7 +196,7 @@ def test_maps_of_any_size_and_range_become_saliency():
 def test_maps_that_are_none_are_refused(toy, maps, message):
     with pytest.raises(CheckFailedError, match=f"Toy gives .*{message}"):
         checked(maps.astype(np.float32), 3, "Toy")
-    with pytest.raises(CheckFailedError, match=message):
+    with pytest.raises(MethodFailedError, match=message):
         collect(toy.bench, method_of(lambda *_: maps.astype(np.float32)), toy.photos[:3])
     assert not (toy.bench.store.directory / "maps").exists()
 
