@@ -24,7 +24,7 @@ from bench.evaluation.results import Evaluation
 from ptame_deploy.bootstrap import DECIDING_PHOTOS
 from ptame_deploy.errors import InvalidInputError
 
-MAX_PAGE_PICTURE_BYTES = 24 * 2**20  # of all evaluations; beyond it a page opens slowly
+MAX_PAGE_PICTURE_BYTES = 10 * 2**20  # of all evaluations; as text a third more: 14 of 15 MB
 MAX_SKIPPED_SHOWN = 50
 
 
