@@ -93,7 +93,7 @@ class Bench:
         """
         key = self.chunk_key(method, photos)
         found = self.store.maps(method.name, key)
-        if found is None:
+        if found is None or not len(found.maps) == len(found.classes) == len(photos):
             images = self.images(photos)
             asked = np.array([photo.class_index for photo in photos], np.int64)
             with failing_alone():
@@ -189,7 +189,7 @@ def _readings(
     for measure in bench.measures:
         key = bench.measure_key(method, measure, chunk)
         readings = bench.store.readings(method.name, measure.name, key)
-        if readings is None:
+        if readings is None or not _whole(readings, measure, len(chunk)):
             missing[measure] = key
         else:
             found[measure.name] = readings
@@ -198,6 +198,12 @@ def _readings(
             bench.store.keep_readings(method.name, measure.name, missing[measure], readings)
             found[measure.name] = readings
     return {measure.name: found[measure.name] for measure in bench.measures}
+
+
+def _whole(readings: Sequence[Reading], measure: Measure, photos: int) -> bool:
+    """Whether stored readings have a number for each column and photo."""
+    columns = {column.name for column in measure.columns}
+    return len(readings) == photos and all(set(one.values) == columns for one in readings)
 
 
 def read_maps(

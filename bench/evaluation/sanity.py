@@ -46,9 +46,9 @@ def check_sanity(bench: Bench, method: Method, photos: Sequence[Photo], seed: in
         return unchecked(TOO_COSTLY)
     asked = [(photo.sha256, photo.class_index, photo.second_index) for photo in photos]
     key = fingerprint(bench.method_key(method), asked, seed, NOISE, SHARES)
-    kept = bench.store.numbers("sanity", method.name, key)
+    kept = bench.store.numbers("sanity", method.name, key, SanityRecord.model_validate)
     if kept is not None:
-        return SanityRecord.model_validate(kept)
+        return kept
     images = bench.images(photos)
     with failing_alone():
         record = _check(method, photos, images, seed)
