@@ -33,10 +33,13 @@ def plain_name(method: MethodRecord) -> str:
 def is_same_method(method: MethodRecord, evaluation: Evaluation) -> bool:
     """Whether this is P-TAME in another precision, runtime or run: the same method once more.
 
-    The untrained start is not: it is what training starts from.
+    The untrained start is not: it is what training starts from. Nor is P-TAME with another
+    explainer, of a run that `ptame report` merged.
     """
     other = method.name != evaluation.reference and plain_name(method) != START
-    return method.family == "p-tame" and other
+    reference = reference_of(evaluation)
+    same = reference is None or method.settings == reference.settings
+    return method.family == "p-tame" and other and same
 
 
 def is_partial(method: MethodRecord, evaluation: Evaluation) -> bool:
