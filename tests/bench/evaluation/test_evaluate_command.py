@@ -368,6 +368,13 @@ def test_a_used_folder_is_left_alone_without_resume(done, command, capsys):
     assert state() == before
 
 
+def test_results_whose_workspace_is_gone_are_left_alone_too(photos, tmp_path, capsys):
+    (tmp_path / "results.json").write_text("kept")
+    said = refused(["--backbone", "resnet50", "--images", photos, "-o", tmp_path], 2, capsys)
+    assert "holds an evaluation: add --resume" in said
+    assert (tmp_path / "results.json").read_text() == "kept"
+
+
 def test_a_graph_without_the_source_says_what_is_missing(model, photos, tmp_path):
     arguments = ["evaluate", "--model", str(model), "--images", str(photos), *QUICK]
     folder = tmp_path / "out"
