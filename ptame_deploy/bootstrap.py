@@ -7,6 +7,9 @@ from ptame_deploy.records import Record
 
 RESAMPLES = 10_000
 PERCENT = 95.0
+# Where two methods are alike, all of so many photos differ in one direction with a chance of
+# 2 / 2^6 = 3 %; of five, 6 %: their interval would exclude 0 more often than 5 % of the time.
+DECIDING_PHOTOS = 6
 
 Values = NDArray[np.float64]  # (N,) by photo, NaN where a method was not measured
 
@@ -60,5 +63,5 @@ def difference(one: Values, other: Values, *, seed: int = 0) -> Interval | None:
 
 
 def excludes_zero(found: Interval) -> bool:
-    """Whether an interval lies on one side of 0."""
-    return found.low > 0 or found.high < 0
+    """Whether an interval lies on one side of 0; one of under `DECIDING_PHOTOS` says nothing."""
+    return found.photos >= DECIDING_PHOTOS and (found.low > 0 or found.high < 0)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptame_deploy.artifacts import GraphManifest
+from ptame_deploy.storage import staged_artifact
 
 if TYPE_CHECKING:
     import onnx
@@ -15,6 +16,10 @@ def extract_classifier(fused: Path, path: Path) -> None:
     Args:
         fused: the fused graph; its external weights lie beside it.
         path: the file to write; weights that were external go to ``<path>.data``.
+
+    Raises:
+        InvalidInputError: the folder cannot be written.
+        MissingRequirementError: the disk is full.
     """
     import onnx
 
@@ -40,6 +45,10 @@ def choose_classes(fused: Path, manifest: GraphManifest, path: Path) -> Path:
 
     Returns:
         ``path``, or ``fused`` where it takes the classes already.
+
+    Raises:
+        InvalidInputError: the folder cannot be written.
+        MissingRequirementError: the disk is full.
     """
     if manifest.takes_classes:
         return fused
@@ -72,4 +81,7 @@ def _extract(
     part = Extractor(model).extract_model(inputs, outputs)
     if external:
         onnx.load_external_data_for_model(part, str(folder))
-    onnx.save(part, path, save_as_external_data=external, location=f"{path.name}.data")
+    # Beside an older file, ONNX would add external weights to those that are there.
+    with staged_artifact(path.parent, path.name) as stage:
+        target = stage / path.name
+        onnx.save(part, target, save_as_external_data=external, location=f"{path.name}.data")

@@ -10,7 +10,7 @@ from bench.evaluation.photos import Photo, load_images
 from bench.evaluation.store import Store, StoredMaps, fingerprint
 from bench.measures.judge import Judge
 from bench.measures.measure import Image, Map, Measure, Reading
-from bench.methods.method import Method
+from bench.methods.method import Method, failing_alone
 from ptame_deploy.bootstrap import Values
 from ptame_deploy.errors import CheckFailedError
 from ptame_deploy.faithfulness import resize
@@ -88,16 +88,18 @@ class Bench:
         """Return a chunk's maps from the store, or make and store them.
 
         Raises:
-            PtameError: the method fails.
+            MethodFailedError: the method fails.
+            PtameError: a photo was changed, or nothing can be stored.
         """
         key = self.chunk_key(method, photos)
         found = self.store.maps(method.name, key)
-        if found is None:
+        if found is None or not len(found.maps) == len(found.classes) == len(photos):
             images = self.images(photos)
             asked = np.array([photo.class_index for photo in photos], np.int64)
-            maps = method.explain(images, asked)
-            classes = method.own_classes(images, asked) if method.own_classes else asked
-            found = StoredMaps(checked(maps, len(photos), method.label), classes)
+            with failing_alone():
+                maps = method.explain(images, asked)
+                classes = method.own_classes(images, asked) if method.own_classes else asked
+                found = StoredMaps(checked(maps, len(photos), method.label), classes)
             self.store.keep_maps(method.name, key, found)
         return found
 
@@ -154,7 +156,8 @@ def collect(
         advance: called with the number of photos that were just done.
 
     Raises:
-        PtameError: the method or the judge fails.
+        MethodFailedError: the method, or the judge on what it leaves of the photos.
+        PtameError: a photo was changed, or nothing can be stored.
     """
     result = Collected(
         {c.name: np.full(len(photos), np.nan) for m in bench.measures for c in m.columns}
@@ -186,7 +189,7 @@ def _readings(
     for measure in bench.measures:
         key = bench.measure_key(method, measure, chunk)
         readings = bench.store.readings(method.name, measure.name, key)
-        if readings is None:
+        if readings is None or not _whole(readings, measure, len(chunk)):
             missing[measure] = key
         else:
             found[measure.name] = readings
@@ -195,6 +198,12 @@ def _readings(
             bench.store.keep_readings(method.name, measure.name, missing[measure], readings)
             found[measure.name] = readings
     return {measure.name: found[measure.name] for measure in bench.measures}
+
+
+def _whole(readings: Sequence[Reading], measure: Measure, photos: int) -> bool:
+    """Whether stored readings have a number for each column and photo."""
+    columns = {column.name for column in measure.columns}
+    return len(readings) == photos and all(set(one.values) == columns for one in readings)
 
 
 def read_maps(
@@ -212,6 +221,10 @@ def read_maps(
         photos: B of them.
         maps: (B, h, w) of any range and size.
         exponent: that the maps are raised to, once they are in [0, 1] and of the photo's size.
+
+    Raises:
+        MethodFailedError: the judge, or a measure, can do nothing with these maps.
+        InvalidInputError: a photo was changed.
     """
     images = bench.images(photos)
     size = images.shape[2:]
@@ -228,7 +241,8 @@ def read_maps(
                     yield variant, photo.class_index
                 counts.append(count)
 
-    probability = bench.judge.probabilities(copies())
+    with failing_alone():
+        probability = bench.judge.probabilities(copies())
     parts = iter(np.split(probability, np.cumsum(counts)[:-1]))
     return {
         measure: [measure.read(photo.probability, next(parts)) for photo in photos]

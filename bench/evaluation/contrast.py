@@ -1,6 +1,8 @@
 """The same maps at several contrasts: the published AD and IC move, the matched ones do not."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +63,9 @@ def _at_exponent(
     for _, chunk in bench.chunks(method, photos):
         keys = [bench.measure_key(method, form, chunk) for form in forms]
         key = fingerprint(keys, exponent)
-        found: dict[str, list[float]] | None = bench.store.numbers("contrast", method.name, key)
+        found = bench.store.numbers(
+            "contrast", method.name, key, partial(_whole, forms, len(chunk))
+        )
         if found is None:
             stored = bench.made_maps(method, chunk)
             found = {}
@@ -71,3 +75,12 @@ def _at_exponent(
                         found.setdefault(name, []).append(value)
             bench.store.keep_numbers("contrast", method.name, key, found)
         yield chunk, found
+
+
+def _whole(forms: Sequence[Measure], photos: int, found: Any) -> dict[str, list[float]]:
+    """Return stored values where there is one for each column and photo."""
+    whole = {c.name: [float(x) for x in found[c.name]] for m in forms for c in m.columns}
+    if any(len(numbers) != photos for numbers in whole.values()):
+        message = f"not values of {photos} photos"
+        raise ValueError(message)
+    return whole

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from bench.evaluation.report.comparison import plain_name
 from bench.evaluation.results import Evaluation, MethodRecord
 from bench.evaluation.run import RESULTS, VALUES
 from bench.evaluation.summary import COMPETING
@@ -119,14 +120,7 @@ def _merge(group: Sequence[Found]) -> Found:
         for name, by_photo in values.items()
     }
     methods = [_compared(method, arrays, first.reference, columns) for method in methods]
-    ran = {m.name for m in methods if m.status == "measured"}
-    contestants = [
-        m.name
-        for m in methods
-        if m.name in ran and m.photos == first.photos
-        and (m.family != "p-tame" or m.name in COMPETING)
-        and m.name.rpartition("@")[0] not in ran  # once, where several runs have it
-    ]  # fmt: skip
+    contestants = _contestants(methods, first.photos)
     verdicts = []
     for column in columns:
         of = {name: arrays[name][column.name] for name in contestants}
@@ -144,6 +138,25 @@ def _merge(group: Sequence[Found]) -> Found:
         }
     )
     return Found(evaluation, group[0].folder, group[0].name)
+
+
+def _contestants(methods: Sequence[MethodRecord], photos: int) -> list[str]:
+    """Return who takes part in naming a winner: once, where several runs have a method.
+
+    P-TAME with another explainer is another contestant, with the same one it is not.
+    """
+    found: dict[tuple[object, ...], str] = {}
+    for method in methods:
+        name, own = plain_name(method), method.family == "p-tame"
+        if (
+            method.status == "measured"
+            and method.photos == photos
+            and (not own or name in COMPETING)
+        ):
+            found.setdefault(
+                (name, tuple(sorted(method.settings.items())) if own else ()), method.name
+            )
+    return list(found.values())
 
 
 def _renamed(method: MethodRecord, place: int, evaluation: Evaluation) -> MethodRecord:

@@ -8,6 +8,7 @@ from importlib import metadata
 import numpy as np
 
 from bench.evaluation.photos import Chosen, Photo
+from bench.evaluation.report.cells import csv_value, many
 from bench.evaluation.results import MeasureRecord, Subject
 from bench.evaluation.summary import Measured
 from bench.measures.measure import Column, Measure
@@ -23,7 +24,10 @@ def values_csv(
     columns: Sequence[Column],
     manifest: GraphManifest,
 ) -> str:
-    """Return a line a method and photo, from which everything can be recomputed."""
+    """Return a line a method and photo, from which everything can be recomputed.
+
+    Names that a spreadsheet would run get an apostrophe.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     head = ["number", "photo", "sha256", "class_index", "class_name", "probability", "method"]
@@ -39,7 +43,7 @@ def values_csv(
             label = names[photo.class_index] if names is not None else ""
             writer.writerow(
                 [
-                    place, photo.name, photo.sha256, photo.class_index, label,
+                    place, csv_value(photo.name), photo.sha256, photo.class_index, csv_value(label),
                     f"{photo.probability:.9g}", one.row.name,
                     *("" if np.isnan(x) else f"{x:.9g}" for x in numbers),
                 ]
@@ -107,5 +111,5 @@ def warnings(photos: Chosen, manifest: GraphManifest) -> list[str]:
             f"the judge is the {manifest.precision} classifier itself: no FP32 graph was given"
         )
     if len(photos.photos) < FEW_PHOTOS:
-        found.append(f"{len(photos.photos)} photos are few: the intervals are rough")
+        found.append(f"only {many(len(photos.photos), 'photo')}: the intervals are rough")
     return found

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,10 @@ def _photo(
         photo.class_index, asdict(settings) | {"photos": None},
         [(m.name, dict(m.settings)) for m in measures],
     )  # fmt: skip
-    kept: list[dict[str, Any]] | None = bench.store.numbers("rise-curve", "rise", key)
+    columns = [c.name for m in measures for c in m.columns]
+    kept = bench.store.numbers(
+        "rise-curve", "rise", key, partial(_whole, len(settings.counts), columns)
+    )
     if kept is not None:
         advance(2 * settings.masks)
         return kept
@@ -127,6 +131,21 @@ def _photo(
         )
     bench.store.keep_numbers("rise-curve", "rise", key, found)
     return found
+
+
+def _whole(points: int, columns: Sequence[str], found: Any) -> list[dict[str, Any]]:
+    """Return a stored curve where it has all points, and each of them all columns."""
+    whole = [
+        {
+            "correlation": float(one["correlation"]),
+            "values": {name: float(one["values"][name]) for name in columns},
+        }
+        for one in found
+    ]
+    if len(whole) != points:
+        message = f"not a curve of {points} points"
+        raise ValueError(message)
+    return whole
 
 
 def _means(values: Sequence[dict[str, float]]) -> dict[str, Interval]:

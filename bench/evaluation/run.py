@@ -22,9 +22,10 @@ from bench.evaluation.record import (
     values_csv,
     warnings,
 )
+from bench.evaluation.report.cells import many
 from bench.evaluation.results import Evaluation, EvaluationSettings, SanityRecord
 from bench.evaluation.rise_curve import measure_curve
-from bench.evaluation.sanity import check_sanity
+from bench.evaluation.sanity import check_sanity, unchecked
 from bench.evaluation.store import Store
 from bench.evaluation.summary import Measured, method_records, verdicts
 from bench.evaluation.timing import time_maps
@@ -32,12 +33,11 @@ from bench.measures.boxes import Box
 from bench.measures.measure import MeasureSettings
 from bench.measures.registry import choose
 from bench.methods import registry
-from bench.methods.method import Method, Row, Unavailable
+from bench.methods.method import Method, MethodFailedError, Row, Unavailable
 from bench.methods.ptame import REFERENCE
 from bench.results import Device
 from ptame_deploy.artifacts import Provenance
 from ptame_deploy.bootstrap import PERCENT, RESAMPLES
-from ptame_deploy.errors import PtameError
 from ptame_deploy.storage import write_text
 
 WORK = "work"
@@ -191,20 +191,24 @@ def _measure(
     chosen = bench.photos_for(row, photos)
     passes = f", {row.cost.passes} passes each" if bench.is_costly(row) else ""
     try:
-        with progress(f"{row.label} ({len(chosen)} photos{passes})", len(chosen)) as advance:
+        with progress(
+            f"{row.label} ({many(len(chosen), 'photo')}{passes})", len(chosen)
+        ) as advance:
             found = collect(bench, row, photos, advance=advance)
-        sanity: SanityRecord | None = None
-        if options.sanity_photos:
+    except MethodFailedError as error:
+        if row.name == REFERENCE:
+            raise (error.__cause__ or error) from None
+        say(f"  {row.label} failed: {error}")
+        return Measured(row, None, f"failed: {error}")
+    sanity: SanityRecord | None = None
+    if options.sanity_photos:
+        try:
             with progress(f"{row.label}: sanity checks", 1) as advance:
                 sanity = check_sanity(bench, row, photos[: options.sanity_photos], options.seed)
                 advance(1)
-    except (PtameError, RuntimeError, NotImplementedError, MemoryError) as error:
-        # Foreign methods on foreign classifiers: RuntimeError is what PyTorch raises for anything.
-        if row.name == REFERENCE:
-            raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        say(f"  {row.label} failed: {reason}")
-        return Measured(row, None, f"failed: {reason}")
+        except MethodFailedError as error:  # what was measured stays
+            say(f"  {row.label}: sanity checks failed: {error}")
+            sanity = unchecked(f"failed: {error}")
     fewer: str | None = None
     if len(chosen) < len(photos):
         fewer = f"{row.cost.passes:,} passes a photo: on the first {len(chosen)} photos only"

@@ -11,13 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.measures.measure import Reading
 from ptame_deploy.storage import atomic_file, write_text
+
+Part = TypeVar("Part")
 
 VERSION = 1  # of what the parts hold; raised when methods or measures compute something else
 
@@ -55,9 +57,7 @@ class Store:
             method: its name.
             key: fingerprint of all that they depend on.
         """
-        path = self._path("maps", method, key, "npz")
-        found: StoredMaps | None = _read(path, _read_maps)
-        return found
+        return _read(self._path("maps", method, key, "npz"), _read_maps)
 
     def keep_maps(self, method: str, key: str, stored: StoredMaps) -> None:
         """Store maps."""
@@ -68,9 +68,7 @@ class Store:
 
     def readings(self, method: str, measure: str, key: str) -> list[Reading] | None:
         """Return a measure's readings of a few photos, or None."""
-        path = self._path(f"values/{measure}", method, key, "json")
-        found: list[Reading] | None = _read(path, _read_readings)
-        return found
+        return _read(self._path(f"values/{measure}", method, key, "json"), _read_readings)
 
     def keep_readings(
         self, method: str, measure: str, key: str, readings: Sequence[Reading]
@@ -85,10 +83,20 @@ class Store:
         ]
         self._write(self._path(f"values/{measure}", method, key, "json"), rows)
 
-    def numbers(self, kind: str, method: str, key: str) -> Any:
-        """Return a stored JSON value, or None."""
+    def numbers(
+        self, kind: str, method: str, key: str, parse: Callable[[Any], Part]
+    ) -> Part | None:
+        """Return a stored JSON value, or None.
+
+        Args:
+            kind: of numbers.
+            method: its name.
+            key: fingerprint of all that they depend on.
+            parse: makes of it what is asked for; a `ValueError`, `KeyError` or `TypeError` of it
+                says that the file is broken.
+        """
         path = self._path(kind, method, key, "json")
-        return _read(path, lambda found: json.loads(found.read_text(encoding="utf-8")))
+        return _read(path, lambda found: parse(json.loads(found.read_text(encoding="utf-8"))))
 
     def keep_numbers(self, kind: str, method: str, key: str, value: Any) -> None:
         """Store a JSON value."""
@@ -101,7 +109,7 @@ class Store:
         write_text(path, json.dumps(value))
 
 
-def _read(path: Path, read: Callable[[Path], Any]) -> Any:
+def _read(path: Path, read: Callable[[Path], Part]) -> Part | None:
     """Read a part; one that is not there or cannot be read is computed again."""
     try:
         return read(path)

@@ -44,11 +44,13 @@ def time_maps(
     missing: dict[str, str] = {}
     for method in methods:
         key = fingerprint(bench.method_key(method), device, ROUNDS)
-        kept = None if again else bench.store.numbers("time", method.name, key)
+        kept = (
+            None if again else bench.store.numbers("time", method.name, key, MapTime.model_validate)
+        )
         if kept is None:
             missing[method.name] = key
         else:
-            found[method.name] = MapTime.model_validate(kept)
+            found[method.name] = kept
             advance(1)
     if missing:
         untimed = [method for method in methods if method.name in missing]

@@ -13,7 +13,8 @@ def verdict(
     """Name the winner of one column, if there is one.
 
     The method with the best mean wins where its paired difference from every other contestant's
-    excludes 0. The intervals are not corrected for the number of comparisons.
+    excludes 0, which a handful of photos never does. The intervals are not corrected for the number
+    of comparisons.
 
     Args:
         column: which numbers; one that contrast can move has no winner.

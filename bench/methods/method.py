@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.evaluation.results import Cost, Family
-from ptame_deploy.errors import MissingRequirementError
+from ptame_deploy.errors import MissingRequirementError, PtameError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +21,28 @@ Maps = NDArray[np.float32]  # (B, h, w), larger is more important; of any range 
 Explain = Callable[[Images, Classes], Maps]
 
 EXTRA = 'pip install "ptame-deploy[evaluate]"'
+
+
+class MethodFailedError(PtameError):
+    """A method gives no maps, or none that can be judged: a reason for its row."""
+
+
+@contextmanager
+def failing_alone() -> Iterator[None]:
+    """Tell what a method cannot do from what ends an evaluation: a full disk, a photo that changed.
+
+    Foreign methods on foreign classifiers raise almost anything.
+
+    Raises:
+        MethodFailedError: for whatever is raised inside.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        if not isinstance(error, PtameError):
+            reason = f"{type(error).__name__}: {reason}".removesuffix(": ")
+        raise MethodFailedError(reason) from error
 
 
 @dataclass(frozen=True)

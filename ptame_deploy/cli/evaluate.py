@@ -122,7 +122,7 @@ def evaluate(
     from bench.evaluation.photos import choose_photos, photo_names
     from bench.evaluation.report.write import summary_table, write_report
     from bench.evaluation.rise_curve import CurveSettings
-    from bench.evaluation.run import WORK
+    from bench.evaluation.run import RESULTS, WORK
     from bench.evaluation.run import evaluate as run_evaluation
     from bench.measures.boxes import read_boxes
     from bench.measures.measure import MeasureSettings
@@ -169,7 +169,8 @@ def evaluate(
     found = find_photos(images)
     found_boxes = None if boxes is None else read_boxes(boxes)
     check_writable(output)
-    if any((output / WORK).glob("photos-*.json")) and not resume:
+    begun = (output / RESULTS).exists() or any((output / WORK).glob("photos-*.json"))
+    if begun and not resume:
         message = f"{output} holds an evaluation: add --resume to go on, or choose another -o."
         raise InvalidInputError(message)
     choice = RuntimeChoice(name=runtime.value, provider=provider.value, threads=threads)

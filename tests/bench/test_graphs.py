@@ -70,8 +70,10 @@ def test_external_weights_follow_the_classifier(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
     onnx.save(model, tmp_path / "in/m.onnx", save_as_external_data=True, location="m.onnx.data")
-    extract_classifier(tmp_path / "in/m.onnx", tmp_path / "out/c.onnx")
-    assert (tmp_path / "out/c.onnx.data").stat().st_size == 4800
+    for _ in range(2):  # again, as an evaluation that goes on does: nothing may grow
+        extract_classifier(tmp_path / "in/m.onnx", tmp_path / "out/c.onnx")
+        assert (tmp_path / "out/c.onnx.data").stat().st_size == 4800
+    assert sorted(one.name for one in (tmp_path / "out").iterdir()) == ["c.onnx", "c.onnx.data"]
     found = OnnxRuntime(tmp_path / "out/c.onnx").run({"image": np.eye(3, dtype=np.float32)})
     np.testing.assert_array_equal(found["logits"].ravel(), np.arange(1200))
 

@@ -82,4 +82,13 @@ def test_a_difference_is_over_the_photos_that_both_have():
     [(0.1, 2, True), (-2, -0.1, True), (-1, 1, False), (0, 1, False), (-1, 0, False)],
 )
 def test_an_interval_excludes_zero_where_it_lies_on_one_side(low, high, excludes):
-    assert excludes_zero(Interval(mean=0, low=low, high=high, photos=5)) is excludes
+    assert excludes_zero(Interval(mean=0, low=low, high=high, photos=6)) is excludes
+
+
+def test_a_handful_of_photos_excludes_nothing():
+    """Of five, all differ in one direction by chance alone more often than 5 % of the time."""
+    found = {n: difference(np.arange(n) + 2.0, np.arange(n) + 1.0) for n in (1, 2, 5, 6)}
+    assert all(one.low == one.high == 1 for one in found.values())
+    assert {n: excludes_zero(one) for n, one in found.items()} == {
+        1: False, 2: False, 5: False, 6: True,
+    }  # fmt: skip

@@ -33,10 +33,13 @@ def plain_name(method: MethodRecord) -> str:
 def is_same_method(method: MethodRecord, evaluation: Evaluation) -> bool:
     """Whether this is P-TAME in another precision, runtime or run: the same method once more.
 
-    The untrained start is not: it is what training starts from.
+    The untrained start is not: it is what training starts from. Nor is P-TAME with another
+    explainer, of a run that `ptame report` merged.
     """
     other = method.name != evaluation.reference and plain_name(method) != START
-    return method.family == "p-tame" and other
+    reference = reference_of(evaluation)
+    same = reference is None or method.settings == reference.settings
+    return method.family == "p-tame" and other and same
 
 
 def is_partial(method: MethodRecord, evaluation: Evaluation) -> bool:
@@ -69,11 +72,8 @@ def winner(evaluation: Evaluation, measure: MeasureRecord) -> MethodRecord | Non
 
 
 def outcome(difference: Interval, measure: MeasureRecord) -> Outcome:
-    """Say whether a paired difference, this method minus another, is for this method.
-
-    The interval of a single photo is a point and decides nothing.
-    """
-    if difference.photos < 2 or not excludes_zero(difference):
+    """Say whether a paired difference, this method minus another, is for this method."""
+    if not excludes_zero(difference):
         return "undecided"
     return "better" if (difference.low > 0) == (measure.better == "higher") else "worse"
 

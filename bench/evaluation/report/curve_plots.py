@@ -67,9 +67,8 @@ def _curve_plot(evaluation: Evaluation, name: str, prefix: str) -> str | None:
         parts.append(tag("line", x1=at, x2=at + 28, y1=down - 4, y2=down - 4,
                           **styles[method.name]))  # fmt: skip
         weight = "700" if method.name == evaluation.reference else "400"
-        parts.append(
-            text_at(at + 36, down, short(marked(method, evaluation), 22) + mean, weight=weight)
-        )
+        label = short(marked(method, evaluation), 22 if column else 24)
+        parts.append(text_at(at + 36, down, label + mean, weight=weight))
         told.append(f"{method.label}: from {number(ys[0], 3)} to {number(ys[-1], 3)}{mean and ','}"
                     f"{mean and ' area' + mean}")  # fmt: skip
     title = f"{what}: mean curve of each method"

@@ -21,9 +21,10 @@ from bench.evaluation.report.plots import forest_plot, plotted_column, rise_plot
 from bench.evaluation.report.tables import grids
 from bench.evaluation.report.wording import headline, moved, standings, summary
 from bench.evaluation.results import Evaluation
+from ptame_deploy.bootstrap import DECIDING_PHOTOS
 from ptame_deploy.errors import InvalidInputError
 
-MAX_PAGE_PICTURE_BYTES = 24 * 2**20  # of all evaluations; beyond it a page opens slowly
+MAX_PAGE_PICTURE_BYTES = 10 * 2**20  # of all evaluations; as text a third more: 14 of 15 MB
 MAX_SKIPPED_SHOWN = 50
 
 
@@ -52,7 +53,9 @@ def page(evaluations: Sequence[Evaluation], folders: Sequence[Path]) -> str:
         loader=PackageLoader("bench.evaluation.report", "templates"), autoescape=True,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalised,
     )  # fmt: skip
-    return environment.get_template("report.html.j2").render(sections=sections)
+    return environment.get_template("report.html.j2").render(
+        sections=sections, deciding_photos=DECIDING_PHOTOS
+    )
 
 
 def _section(evaluation: Evaluation, prefix: str, album: Album) -> dict[str, object]:

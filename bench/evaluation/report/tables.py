@@ -32,6 +32,7 @@ from bench.evaluation.report.comparison import (
 from bench.evaluation.report.sanity_tables import sanity_grids
 from bench.evaluation.report.wording import MIDDLE, fewer_photos, times
 from bench.evaluation.results import Evaluation, MeasureRecord, MethodRecord
+from ptame_deploy.bootstrap import DECIDING_PHOTOS
 
 
 def grids(evaluation: Evaluation) -> list[Grid]:
@@ -219,7 +220,8 @@ def _middle(evaluation: Evaluation) -> Grid:
 def _rule(evaluation: Evaluation) -> str:
     return (
         "Photo by photo; a difference counts where its "
-        f"{evaluation.settings.interval_percent:g} % interval excludes 0. The intervals are not "
+        f"{evaluation.settings.interval_percent:g} % interval excludes 0, on "
+        f"{DECIDING_PHOTOS} photos or more. The intervals are not "
         "corrected for the number of comparisons."
     )
 

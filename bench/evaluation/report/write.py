@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.evaluation.report.cells import many
 from bench.evaluation.report.page import page
 from bench.evaluation.report.tables import markdown, methods_csv
 from bench.evaluation.results import Evaluation
@@ -40,7 +41,7 @@ def summary_table(evaluation: Evaluation) -> "Table":
 
     columns = [m for m in evaluation.measures if not m.contrast_moves]
     percent = evaluation.settings.interval_percent
-    table = Table(title=f"{evaluation.photos} photos; mean [{percent:g} % interval]")
+    table = Table(title=f"{many(evaluation.photos, 'photo')}; mean [{percent:g} % interval]")
     table.add_column("method")
     table.add_column("photos", justify="right")
     table.add_column("ms a map", justify="right")

@@ -5,6 +5,8 @@ import pytest
 from toy_evaluations import Brightness, bench_of, method_of
 
 from bench.evaluation.collect import CHUNK, as_saliency, checked, collect, read_maps
+from bench.evaluation.store import StoredMaps
+from bench.methods.method import MethodFailedError
 from ptame_deploy.errors import CheckFailedError
 
 pytestmark = pytest.mark.unit
@@ -195,7 +197,7 @@ def test_maps_of_any_size_and_range_become_saliency():
 def test_maps_that_are_none_are_refused(toy, maps, message):
     with pytest.raises(CheckFailedError, match=f"Toy gives .*{message}"):
         checked(maps.astype(np.float32), 3, "Toy")
-    with pytest.raises(CheckFailedError, match=message):
+    with pytest.raises(MethodFailedError, match=message):
         collect(toy.bench, method_of(lambda *_: maps.astype(np.float32)), toy.photos[:3])
     assert not (toy.bench.store.directory / "maps").exists()
 
@@ -223,3 +225,26 @@ def test_an_exponent_moves_the_published_form(folder, tmp_path):
     (measure,) = toy.bench.measures
     drops = [np.mean([r.values["ad100_published"] for r in one[measure]]) for one in found]
     assert drops[0] < drops[1] < drops[2]
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '[{"values": {}, "curve": null}]'])
+def test_stored_readings_that_are_not_of_every_photo_are_made_again(toy, text):
+    method = method_of(Brightness())
+    before = collect(toy.bench, method, toy.photos)
+    broken = min((toy.bench.store.directory / "values" / "insertion").rglob("*.json"))
+    broken.write_text(text)
+    after = collect(toy.bench, method, toy.photos)
+    for name, values in before.values.items():
+        np.testing.assert_allclose(after.values[name], values, rtol=1e-6)
+    assert after.curves["insertion"].shape == (COUNT, 5)
+
+
+def test_stored_maps_that_are_not_of_every_photo_are_made_again(toy):
+    explain = Brightness()
+    method = method_of(explain)
+    kept = toy.bench.made_maps(method, toy.photos[:3])
+    fewer = StoredMaps(kept.maps[:2], kept.classes[:2])
+    key = toy.bench.chunk_key(method, toy.photos[:3])
+    toy.bench.store.keep_maps(method.name, key, fewer)
+    np.testing.assert_array_equal(toy.bench.made_maps(method, toy.photos[:3]).maps, kept.maps)
+    assert explain.calls == [3, 3]

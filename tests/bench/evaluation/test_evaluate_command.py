@@ -184,7 +184,7 @@ def test_the_record_tells_how_it_was_made(evaluation):
     assert evaluation.subject.explainer_state == "untrained"
     assert "/" not in evaluation.subject.classifier
     assert any("RANDOM" in one for one in evaluation.subject.cautions)
-    assert any("few" in one for one in evaluation.warnings)
+    assert any("only 6 photos" in one for one in evaluation.warnings)
     assert {"captum", "grad-cam"} <= set(evaluation.packages)
 
 
@@ -366,6 +366,13 @@ def test_a_used_folder_is_left_alone_without_resume(done, command, capsys):
     assert "holds an evaluation: add --resume" in said
     assert len(said.strip().splitlines()) == 1
     assert state() == before
+
+
+def test_results_whose_workspace_is_gone_are_left_alone_too(photos, tmp_path, capsys):
+    (tmp_path / "results.json").write_text("kept")
+    said = refused(["--backbone", "resnet50", "--images", photos, "-o", tmp_path], 2, capsys)
+    assert "holds an evaluation: add --resume" in said
+    assert (tmp_path / "results.json").read_text() == "kept"
 
 
 def test_a_graph_without_the_source_says_what_is_missing(model, photos, tmp_path):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from hashlib import sha256
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ from bench.evaluation.collect import Collected
 from bench.evaluation.merge import merge, read_evaluation
 from bench.evaluation.photos import Chosen, Photo
 from bench.evaluation.record import measure_records, values_csv
+from bench.evaluation.report.comparison import is_same_method
 from bench.evaluation.results import Cost, Evaluation, EvaluationSettings, Subject
 from bench.evaluation.summary import Measured, method_records, verdicts
 from bench.measures.measure import Column
@@ -177,6 +179,33 @@ def test_the_same_method_of_two_runs_does_not_beat_itself(tmp_path):
     assert all("@" not in name for one in evaluation.verdicts for name in one.undecided)
     twice = evaluation.method("p-tame@2").against_reference["up"]
     assert (twice.mean, twice.low, twice.high) == (0, 0, 0)
+
+
+def test_a_method_of_two_later_runs_takes_part_once(tmp_path):
+    first = write(tmp_path / "a", [measured_of("p-tame"), measured_of("bad")])
+    others = [
+        write(tmp_path / name, [measured_of("p-tame"), measured_of("good")]) for name in ("b", "c")
+    ]
+    (merged,) = merged_of(first, *others)
+    assert {one.winner for one in merged.evaluation.verdicts} == {"good@2"}
+
+
+def test_p_tame_with_another_explainer_is_another_method(tmp_path):
+    """An untrained run and a trained one: what training adds is no matter of precision."""
+    better = {"up": values_of("p-tame")["up"] + 50}
+
+    def p_tame(explainer, changed=None):
+        one = measured_of("p-tame", changed=changed)
+        return replace(one, row=replace(one.row, settings={"explainer": explainer}))
+
+    first = write(tmp_path / "a", [p_tame("initialised"), measured_of("bad")])
+    second = write(tmp_path / "b", [p_tame("trained", better), measured_of("bad")])
+    third = write(tmp_path / "c", [p_tame("initialised")])
+    (merged,) = merged_of(first, second, third)
+    evaluation = merged.evaluation
+    assert {one.column: one.winner for one in evaluation.verdicts}["up"] == "p-tame@2"
+    assert not is_same_method(evaluation.method("p-tame@2"), evaluation)
+    assert is_same_method(evaluation.method("p-tame@3"), evaluation)
 
 
 def test_p_tames_other_precisions_do_not_compete(tmp_path):

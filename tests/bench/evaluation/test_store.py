@@ -15,6 +15,10 @@ READINGS = [
 ]
 
 
+def same(value):
+    return value
+
+
 @pytest.fixture
 def store(tmp_path):
     return Store(tmp_path / "work")
@@ -28,7 +32,7 @@ def only_file(store):
 def test_nothing_is_there_and_nothing_is_made(store):
     assert store.maps("rise", "k") is None
     assert store.readings("rise", "road", "k") is None
-    assert store.numbers("time", "rise", "k") is None
+    assert store.numbers("time", "rise", "k", same) is None
     assert not store.directory.exists()
 
 
@@ -53,7 +57,7 @@ def test_readings_come_back_to_the_last_digit(store):
 def test_numbers_come_back(store):
     value = {"a": [1, 0.1, None], "b": {"c": "ü"}}
     store.keep_numbers("time", "rise", "k", value)
-    assert store.numbers("time", "rise", "k") == value
+    assert store.numbers("time", "rise", "k", same) == value
 
 
 def test_another_key_method_measure_or_kind_misses(store):
@@ -64,14 +68,14 @@ def test_another_key_method_measure_or_kind_misses(store):
     assert store.maps("lime", "k") is None
     assert store.readings("rise", "insertion", "k") is None
     assert store.readings("rise", "road", "l") is None
-    assert store.numbers("sanity", "rise", "k") is None
-    assert store.numbers("time", "rise", "l") is None
+    assert store.numbers("sanity", "rise", "k", same) is None
+    assert store.numbers("time", "rise", "l", same) is None
 
 
 def test_the_last_one_kept_counts_and_no_rest_is_left(store):
     store.keep_numbers("time", "rise", "k", 1)
     store.keep_numbers("time", "rise", "k", 2)
-    assert store.numbers("time", "rise", "k") == 2
+    assert store.numbers("time", "rise", "k", same) == 2
     assert only_file(store).name == "k.json"
 
 
@@ -107,7 +111,17 @@ def test_broken_readings_are_made_again(store, text):
 def test_broken_numbers_are_made_again(store):
     store.keep_numbers("time", "rise", "k", 1)
     only_file(store).write_bytes(b"\xff{")
-    assert store.numbers("time", "rise", "k") is None
+    assert store.numbers("time", "rise", "k", same) is None
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, TypeError])
+def test_numbers_that_cannot_be_what_is_asked_for_are_made_again(store, error):
+    def refuse(_):
+        raise error
+
+    store.keep_numbers("time", "rise", "k", {})
+    assert store.numbers("time", "rise", "k", refuse) is None
+    assert store.numbers("time", "rise", "k", len) == 0
 
 
 def test_a_fingerprint_stands_for_everything_given():

@@ -47,6 +47,13 @@ def test_only_contestants_take_part():
     assert verdict(column(), found, []) is None
 
 
+@pytest.mark.parametrize(("photos", "winner"), [(1, None), (5, None), (6, "b")])
+def test_a_handful_of_photos_has_no_winner(photos, winner):
+    same = np.arange(float(photos))
+    found = verdict(column(), {"a": same, "b": same + 1}, ["a", "b"])
+    assert (found.winner, found.best) == (winner, "b")
+
+
 def test_what_contrast_moves_has_no_winner():
     assert verdict(column(moves=True), values(a=10, b=12), ["a", "b"]) is None
 

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.unit
         (-0.2, -0.1, "higher", 9, "worse"), (-0.2, -0.1, "lower", 9, "better"),
         (-0.1, 0.2, "higher", 9, "undecided"), (0.0, 0.2, "higher", 9, "undecided"),
         (0.0, 0.0, "lower", 9, "undecided"), (0.1, 0.1, "higher", 1, "undecided"),
+        (0.1, 0.2, "higher", 5, "undecided"), (0.1, 0.2, "higher", 6, "better"),
         (float("nan"), 0.1, "higher", 9, "undecided"),
     ],
 )  # fmt: skip

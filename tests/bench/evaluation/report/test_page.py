@@ -215,3 +215,16 @@ def test_a_thousand_photos_leave_the_page_small(folder):
 def test_a_folder_for_each_evaluation(folder, count):
     with pytest.raises(InvalidInputError, match="one folder for each"):
         page([evaluations.evaluation()][: 1 if count else 0], [folder] * count)
+
+
+def test_pictures_of_many_evaluations_stay_under_fifteen_megabytes(tmp_path):
+    (tmp_path / "big.jpg").write_bytes(b"\xff\xd8\xff" + bytes(3 * 2**20))
+    entry = GalleryEntry(
+        photo="a.jpg", choice="best", title="cat", score=1.0, picture="big.jpg",
+        overlays={"p-tame": "big.jpg"},
+    )  # fmt: skip
+    found = [evaluations.evaluation(gallery=[entry])] * 4
+    text = page(found, [tmp_path] * 4)
+    assert text.count("data:image/jpeg") == 3
+    assert "not shown: the page would become too large" in text
+    assert len(text.encode()) < 15_000_000
