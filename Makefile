@@ -46,10 +46,11 @@ $(TRITON_ENVIRONMENT): constraints-triton.txt
 # Headers for the C++ library, as files; the compiler and CMake are the machine's.
 CPP_HEADERS ?= .cpp-headers
 
-cpp-headers: $(CPP_HEADERS)/root/usr/include/onnxruntime/onnxruntime_cxx_api.h
+cpp-headers: $(CPP_HEADERS)/.complete
 
-$(CPP_HEADERS)/root/usr/include/onnxruntime/onnxruntime_cxx_api.h:
-	scripts/cpp_headers.sh $(CPP_HEADERS)
+$(CPP_HEADERS)/.complete: scripts/cpp_headers.sh
+	PYTHON=$(PYTHON) scripts/cpp_headers.sh $(CPP_HEADERS)
+	@touch $@
 
 environment: $(ENVIRONMENT)
 
