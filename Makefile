@@ -7,6 +7,7 @@ ENVIRONMENT := $(VENV)/.complete
 BENCH_JSON ?= bench-work/bench.json
 BENCH_PRECISION_JSON ?= bench-work/bench-precision.json
 BENCH_TRAINING_JSON ?= bench-work/bench-training.json
+BENCH_CPP_JSON ?= bench-work/bench-cpp.json
 # With photos and a classifier of your own:
 #   make bench BENCH_PRECISION_ARGUMENTS="--backbone my.py:factory --photos FOLDER"
 BENCH_PRECISION_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 \
@@ -20,7 +21,7 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo train-demo test lint bench bench-train report environment triton-environment cpp-headers clean
+.PHONY: help demo train-demo test lint bench bench-train bench-cpp report environment triton-environment cpp-headers clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
@@ -28,6 +29,7 @@ help:
 	@echo "make test      lint, types and tests"
 	@echo "make report    compare explanation methods on the demo's photos (report-work/report/)"
 	@echo "make bench-train  time a training step in its fast form and in the paper's"
+	@echo "make bench-cpp  time the C++ library beside Python's session, and check its limit"
 	@echo "make bench     reproduce the README's tables of speed and precision, and check their limits"
 
 # tritonserver comes with a package that needs an older NumPy.
@@ -46,10 +48,11 @@ $(TRITON_ENVIRONMENT): constraints-triton.txt
 # Headers for the C++ library, as files; the compiler and CMake are the machine's.
 CPP_HEADERS ?= .cpp-headers
 
-cpp-headers: $(CPP_HEADERS)/root/usr/include/onnxruntime/onnxruntime_cxx_api.h
+cpp-headers: $(CPP_HEADERS)/.complete
 
-$(CPP_HEADERS)/root/usr/include/onnxruntime/onnxruntime_cxx_api.h:
-	scripts/cpp_headers.sh $(CPP_HEADERS)
+$(CPP_HEADERS)/.complete: scripts/cpp_headers.sh
+	PYTHON=$(PYTHON) scripts/cpp_headers.sh $(CPP_HEADERS)
+	@touch $@
 
 environment: $(ENVIRONMENT)
 
@@ -102,6 +105,10 @@ bench: $(ENVIRONMENT)
 
 bench-train: $(ENVIRONMENT)
 	$(BIN)/python scripts/benchmark_training.py --json "$(BENCH_TRAINING_JSON)"
+
+bench-cpp: $(ENVIRONMENT) cpp-headers
+	$(BIN)/ptame export --backbone timm:tf_efficientnet_lite2 --explainer shipped -o bench-work/cpp-model
+	$(BIN)/python scripts/benchmark_cpp.py bench-work/cpp-model --headers $(CPP_HEADERS) --json "$(BENCH_CPP_JSON)"
 
 report: $(ENVIRONMENT)
 	$(BIN)/python scripts/demo_photos.py report-work/photos --crops report-work/crops

@@ -1,10 +1,10 @@
-"""A small C++ project around an artifact: the library's sources, the graph, and a program."""
+"""A small C++ project around a graph or an engine: it, the library's sources, and a program."""
 
 import shutil
 import tempfile
 from pathlib import Path
 
-from engines.plan import holds_plan
+from engines.plan import PLAN_MANIFEST, PlanManifest, holds_plan, read_plan
 from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest, read_manifest
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.storage import publish, writable
@@ -13,22 +13,24 @@ LIBRARY = Path(__file__).parent / "cpp"
 _PARTS = ("CMakeLists.txt", "app", "cmake", "include", "src")
 
 
-def write_cpp_example(model: Path, directory: Path) -> GraphManifest:
+def write_cpp_example(model: Path, directory: Path) -> GraphManifest | PlanManifest:
     """Write the project; the folder appears when it is complete.
 
     Args:
-        model: folder of an exported graph.
+        model: folder of an exported graph, or of an engine.
         directory: of the project; must not be there, or be empty.
 
     Raises:
-        InvalidInputError: there is no graph, or the folder holds something.
-        ArtifactError: the graph is corrupt.
+        InvalidInputError: there is no artifact, or the folder holds something.
+        ArtifactError: the artifact is corrupt.
         MissingRequirementError: the disk is full.
     """
+    manifest: GraphManifest | PlanManifest | None
     if holds_plan(model):
-        message = f"{model} holds an engine; the C++ library runs graphs. Give the graph's folder."
-        raise InvalidInputError(message)
-    manifest = read_manifest(model, GRAPH_MANIFEST, GraphManifest)
+        manifest, name_of_json = read_plan(model), PLAN_MANIFEST
+    else:
+        manifest, name_of_json = read_manifest(model, GRAPH_MANIFEST, GraphManifest), GRAPH_MANIFEST
+    assert manifest is not None  # only trust would let a plan without JSON pass
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         message = f"{directory} is there already and not empty: choose another -o."
         raise InvalidInputError(message)
@@ -38,7 +40,7 @@ def write_cpp_example(model: Path, directory: Path) -> GraphManifest:
         with tempfile.TemporaryDirectory(prefix=".ptame-", dir=parent) as scratch:
             staged = Path(scratch) / "project"
             (staged / "model").mkdir(parents=True)
-            for name in (*manifest.files, GRAPH_MANIFEST):
+            for name in (*manifest.files, name_of_json):
                 shutil.copyfile(model / name, staged / "model" / name)
             shutil.copytree(LIBRARY / "example", staged, dirs_exist_ok=True)
             for name in _PARTS:

@@ -16,14 +16,18 @@ using ptame::Code;
 using ptame::Error;
 
 constexpr const char* kUsage = R"(Usage: ptame-run MODEL PHOTO... [options]
-Explain photos (JPEG, PNG) by a graph that `ptame export` or `ptame quantize` wrote.
+Explain photos (JPEG, PNG) by a graph that `ptame export` or `ptame quantize` wrote, or by an engine
+of `ptame build` where this program was built for TensorRT.
 Prints a JSON line for each photo: classes, names, probabilities.
 
   --class N     class to explain, for a graph exported with --classes input; repeatable
   --maps DIR    also write each photo's maps: NAME.npy, float32 (K, h, w)
-  --threads N   threads within an operator; 0 for one a core (0)
+  --threads N   threads within an operator, of graphs; 0 for one a core (0)
   --batch N     photos that run together (8)
-  --bench N     instead: time N runs of the first photo, one at a time, after a few to warm up
+  --bench N     instead: time N runs of the photos as one batch, after a few to warm up; prints a
+                JSON line
+  --turns       with --bench: do so for each line of the standard input, until it ends; so two
+                programs can be measured in turns
   --help        this text
 
 Exit codes: 0 done, 1 a check failed, 2 bad usage or input, 3 something is missing,
@@ -37,7 +41,10 @@ struct Arguments {
   std::string maps;
   ptame::Options options;
   int bench = 0;
+  bool turns = false;
 };
+
+constexpr int kWarmUp = 3;
 
 std::int64_t number(const std::string& option, const std::string& text) {
   try {
@@ -58,6 +65,10 @@ Arguments parse(int count, char** words) {
       plain.push_back(word);
       continue;
     }
+    if (word == "--turns") {
+      found.turns = true;
+      continue;
+    }
     if (i + 1 == count) throw Error(Code::invalid_input, word + " needs a value; see --help.");
     const std::string value = words[++i];
     if (word == "--class")
@@ -73,6 +84,8 @@ Arguments parse(int count, char** words) {
     else
       throw Error(Code::invalid_input, "No option " + word + "; see --help.");
   }
+  if (found.bench < 0 || (found.turns && found.bench == 0))
+    throw Error(Code::invalid_input, "--bench takes at least 1, and --turns needs it.");
   if (plain.size() < 2) throw Error(Code::invalid_input, "Give a model and photos; see --help.");
   found.model = plain.front();
   found.photos.assign(plain.begin() + 1, plain.end());
@@ -99,23 +112,37 @@ void write_npy(const fs::path& path, const ptame::Result& result) {
   fs::rename(temporary, path);
 }
 
-void bench(ptame::Explainer& explainer, const Arguments& arguments) {
-  const std::vector<ptame::Image> photo = {
-      explainer.prepare(ptame::read_photo(arguments.photos.front()))};
+// Time runs of a batch; the first one is not counted, which finds the caches as others left them.
+void time_turn(ptame::Explainer& explainer, const std::vector<ptame::Image>& images,
+               const Arguments& arguments) {
   std::vector<double> times;
-  for (int i = 0; i < arguments.bench + 3; ++i) {
+  for (int i = 0; i <= arguments.bench; ++i) {
     const auto began = std::chrono::steady_clock::now();
-    explainer.explain_prepared(photo, arguments.classes);
+    explainer.explain_prepared(images, arguments.classes);
     const std::chrono::duration<double, std::milli> spent =
         std::chrono::steady_clock::now() - began;
-    if (i >= 3) times.push_back(spent.count());
+    if (i > 0) times.push_back(spent.count());
   }
+  nlohmann::json line = {{"runtime", explainer.runtime()},
+                         {"batch", images.size()},
+                         {"runs", times.size()},
+                         {"ms", times}};
   std::sort(times.begin(), times.end());
-  const nlohmann::json line = {{"runtime", explainer.runtime()},
-                               {"runs", times.size()},
-                               {"p50_ms", times[times.size() / 2]},
-                               {"p90_ms", times[times.size() * 9 / 10]}};
-  std::cout << line.dump() << "\n";
+  line["p50_ms"] = times[times.size() / 2];
+  line["p90_ms"] = times[times.size() * 9 / 10];
+  std::cout << line.dump() << std::endl;  // flushed: whoever takes turns waits for it
+}
+
+void bench(ptame::Explainer& explainer, const Arguments& arguments) {
+  std::vector<ptame::Image> images;
+  for (const auto& path : arguments.photos)
+    images.push_back(explainer.prepare(ptame::read_photo(path)));
+  if (images.size() > static_cast<std::size_t>(arguments.options.max_batch))
+    throw Error(Code::invalid_input, "--bench takes " + std::to_string(images.size()) +
+                                         " photos as one batch: raise --batch.");
+  for (int i = 0; i < kWarmUp; ++i) explainer.explain_prepared(images, arguments.classes);
+  if (!arguments.turns) return time_turn(explainer, images, arguments);
+  for (std::string line; std::getline(std::cin, line);) time_turn(explainer, images, arguments);
 }
 
 int explain(ptame::Explainer& explainer, const Arguments& arguments) {

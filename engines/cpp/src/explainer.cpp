@@ -114,8 +114,9 @@ Explainer::Explainer(const std::string& directory, const Options& options)
   if (options.max_batch < 1 || options.threads < 0)
     throw Error(Code::invalid_input, "max_batch must be at least 1, and threads at least 0.");
   parts_->options = options;
-  parts_->manifest = read_manifest(directory, options.check_hash);
-  parts_->runtime = open_runtime(directory, parts_->manifest, options);
+  auto opened = open_artifact(directory, options);
+  parts_->manifest = std::move(opened.manifest);
+  parts_->runtime = std::move(opened.runtime);
 }
 
 Explainer::~Explainer() = default;
@@ -141,16 +142,21 @@ std::vector<Result> Explainer::explain_prepared(const std::vector<Image>& images
       throw Error(Code::invalid_input, "An image is " + std::to_string(image.width) + "x" +
                                            std::to_string(image.height) +
                                            " and was not prepared for this classifier.");
-  const auto limit = static_cast<std::size_t>(parts_->options.max_batch);
+  const auto [smallest, largest] = parts_->runtime->batches();
+  const auto limit = static_cast<std::size_t>(
+      std::min<std::int64_t>(parts_->options.max_batch, largest));
   std::vector<Result> results;
   for (std::size_t start = 0; start < images.size(); start += limit) {
     const std::size_t stop = std::min(start + limit, images.size());
     Batch batch;
-    batch.count = static_cast<std::int64_t>(stop - start);
+    // Filled up to the smallest batch that an engine takes; the filling's answers are left out, for
+    // those of one photo do not depend on the others of its batch.
+    const std::size_t count = std::max(stop - start, static_cast<std::size_t>(smallest));
+    batch.count = static_cast<std::int64_t>(count);
     batch.classes_each = manifest.takes_classes() ? static_cast<std::int64_t>(classes.size())
                                                   : manifest.top_k;
-    for (std::size_t i = start; i < stop; ++i) {
-      append(manifest, images[i], batch);
+    for (std::size_t i = start; i < start + count; ++i) {
+      append(manifest, images[std::min(i, stop - 1)], batch);
       batch.classes.insert(batch.classes.end(), classes.begin(), classes.end());
     }
     try {
@@ -160,13 +166,12 @@ std::vector<Result> Explainer::explain_prepared(const std::vector<Image>& images
     } catch (const std::exception& error) {
       throw Error(Code::check_failed, std::string("The graph failed: ") + error.what());
     }
-    const auto count = static_cast<std::size_t>(batch.count);
     const auto each = static_cast<std::size_t>(batch.classes_each);
     const auto area = static_cast<std::size_t>(manifest.map_height) * manifest.map_width;
     if (batch.logits.size() != count * static_cast<std::size_t>(manifest.num_classes) ||
         batch.saliency.size() != count * each * area || batch.chosen.size() != count * each)
       throw Error(Code::corrupt, "The graph's answers have other sizes than its manifest says.");
-    for (std::size_t i = 0; i < count; ++i) results.push_back(parts_->result(batch, i));
+    for (std::size_t i = 0; i < stop - start; ++i) results.push_back(parts_->result(batch, i));
   }
   return results;
 }

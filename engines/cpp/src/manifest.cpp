@@ -1,9 +1,9 @@
 #include "manifest.hpp"
 
+#include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <nlohmann/json.hpp>
 
+#include "artifact.hpp"
 #include "sha256.hpp"
 
 namespace ptame {
@@ -11,38 +11,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-constexpr int kSchemaVersion = 1;
-
-[[noreturn]] void corrupt(const std::string& message) { throw Error(Code::corrupt, message); }
-
-json parse(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) corrupt(path.string() + " cannot be read.");
-  try {
-    return json::parse(file);
-  } catch (const json::exception& error) {
-    corrupt(path.string() + " cannot be read as JSON (" + error.what() +
-            "). Make the artifact again.");
-  }
-}
-
-void check_file(const fs::path& folder, const std::string& name, const json& record,
-                bool check_hash) {
-  if (name.empty() || fs::path(name).filename() != fs::path(name) || name == "." || name == "..")
-    corrupt("The manifest names '" + name + "', which is outside its folder.");
-  const fs::path path = folder / name;
-  std::error_code error;
-  if (!fs::is_regular_file(path, error))
-    corrupt(path.string() + " is missing. Copy the whole folder, or make the artifact again.");
-  const auto size = fs::file_size(path, error);
-  const auto expected = record.at("bytes").get<std::uintmax_t>();
-  if (error || size != expected)
-    corrupt(path.string() + " has " + std::to_string(size) + " bytes, its manifest says " +
-            std::to_string(expected) + ": cut short or replaced.");
-  if (check_hash && sha256_of_file(path.string()) != record.at("sha256").get<std::string>())
-    corrupt(path.string() + " is not the file that its manifest describes (SHA-256 differs).");
-}
 
 std::vector<Tensor> tensors(const json& list) {
   std::vector<Tensor> found;
@@ -80,7 +48,9 @@ std::vector<std::string> cautions_of(const json& document) {
   return found;
 }
 
-Manifest fill(const json& document) {
+}  // namespace
+
+Manifest graph_manifest(const json& document) {
   Manifest made;
   const auto& classifier = document.at("classifier");
   made.classifier = classifier.at("name").get<std::string>();
@@ -120,31 +90,18 @@ Manifest fill(const json& document) {
   return made;
 }
 
-}  // namespace
-
-Manifest read_manifest(const std::string& directory, bool check_hash) {
+Manifest read_manifest(const std::string& directory, bool hash) {
   const fs::path folder(directory), path = folder / "model.json";
-  std::error_code error;
-  if (!fs::is_directory(folder, error))
-    throw Error(Code::invalid_input, directory + " does not exist.");
-  if (!fs::is_regular_file(path, error))
-    throw Error(Code::invalid_input, directory +
-                                         " holds no model.json: not an artifact, or one that was "
-                                         "never completed.");
-  const json document = parse(path);
-  try {
-    if (document.at("schema_version").get<int>() > kSchemaVersion)
-      corrupt(path.string() + " is of a newer ptame-deploy: update this program.");
-    if (document.at("kind") != "fused-graph")
-      corrupt(path.string() + " does not describe a fused graph.");
+  const json document = read_artifact(folder, "model.json", "fused-graph");
+  return understood(path, [&] {
     const auto& files = document.at("files");
     if (!files.contains("model.onnx")) corrupt(path.string() + " does not name model.onnx.");
-    for (const auto& [name, record] : files.items()) check_file(folder, name, record, check_hash);
-    return fill(document);
-  } catch (const json::exception& problem) {
-    corrupt(path.string() + " is not a valid manifest: " + problem.what() +
-            ". Make the artifact again.");
-  }
+    for (const auto& [name, record] : files.items()) {
+      const fs::path file = check_size(folder, name, record);
+      if (hash) check_hash(file, sha256_of_file(file.string()), record);
+    }
+    return graph_manifest(document);
+  });
 }
 
 }  // namespace ptame

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -14,7 +15,7 @@ struct Tensor {
   std::vector<std::int64_t> shape;  // -1 for a dimension of any size
 };
 
-// What model.json says, as far as running needs it.
+// What is said of a graph, as far as running needs it.
 struct Manifest {
   std::string classifier;
   int num_classes = 0;
@@ -31,8 +32,12 @@ struct Manifest {
   bool takes_classes() const { return inputs.size() > 1; }
 };
 
+// What a graph's JSON says: model.json, or its copy in the JSON of an engine. Throws Error(corrupt),
+// and what the JSON library throws where something is missing.
+Manifest graph_manifest(const nlohmann::json& document);
+
 // Read model.json of a folder and check the files that it names: presence, size and, if asked for,
 // SHA-256. Throws Error(invalid_input) where there is no artifact, Error(corrupt) else.
-Manifest read_manifest(const std::string& directory, bool check_hash);
+Manifest read_manifest(const std::string& directory, bool hash);
 
 }  // namespace ptame

@@ -2,7 +2,9 @@
 
 #include <array>
 #include <filesystem>
+#include <limits>
 
+#include "artifact.hpp"
 #include "runtime.hpp"
 
 namespace ptame {
@@ -14,7 +16,6 @@ ONNXTensorElementDataType element_type(const std::string& dtype) {
   if (dtype == "int64") return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
   return ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
 }
-
 
 // Sessions share one environment: its thread pools and its log.
 Ort::Env& environment() {
@@ -39,6 +40,10 @@ class OnnxRuntime : public Runtime {
     check(manifest.outputs, session_.GetOutputCount(),
           [&](std::size_t i) { return session_.GetOutputTypeInfo(i); },
           [&](std::size_t i) { return session_.GetOutputNameAllocated(i, allocator_); });
+  }
+
+  std::pair<std::int64_t, std::int64_t> batches() const override {
+    return {1, std::numeric_limits<std::int64_t>::max()};
   }
 
   void run(Batch& batch) override {
@@ -113,11 +118,16 @@ class OnnxRuntime : public Runtime {
 
 }  // namespace
 
-std::unique_ptr<Runtime> open_runtime(const std::string& directory, const Manifest& manifest,
-                                      const Options& options) {
-  const auto path = (std::filesystem::path(directory) / "model.onnx").string();
+Opened open_artifact(const std::string& directory, const Options& options) {
+  const std::filesystem::path folder(directory);
+  if (holds_plan(folder) && !holds_graph(folder))
+    throw Error(Code::invalid_input,
+                directory + " holds an engine, and this program runs graphs by ONNX Runtime: "
+                            "configure with -DPTAME_BACKEND=tensorrt or tensorrt-rtx.");
+  const Manifest manifest = read_manifest(directory, options.check_hash);
+  const auto path = (folder / "model.onnx").string();
   try {
-    return std::make_unique<OnnxRuntime>(path, manifest, options);
+    return {manifest, std::make_unique<OnnxRuntime>(path, manifest, options)};
   } catch (const Ort::Exception& error) {
     throw Error(Code::corrupt, path + " cannot be opened by ONNX Runtime: " + error.what());
   }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "manifest.hpp"
@@ -24,12 +25,19 @@ struct Batch {
 class Runtime {
  public:
   virtual ~Runtime() = default;
+  // The smallest and the largest batch that it takes.
+  virtual std::pair<std::int64_t, std::int64_t> batches() const = 0;
   virtual void run(Batch& batch) = 0;
   virtual std::string description() const = 0;
 };
 
-// Opens model.onnx, or model.plan, of a folder whose manifest was checked.
-std::unique_ptr<Runtime> open_runtime(const std::string& directory, const Manifest& manifest,
-                                      const Options& options);
+struct Opened {
+  Manifest manifest;
+  std::unique_ptr<Runtime> runtime;
+};
+
+// Checks an artifact's folder and opens it: model.onnx or model.plan, by what the build was
+// configured for (PTAME_BACKEND).
+Opened open_artifact(const std::string& directory, const Options& options);
 
 }  // namespace ptame

@@ -131,3 +131,12 @@ def test_an_example_takes_no_ones_place(tiny_artifact, tmp_path, capsys):
     assert "not empty" in capsys.readouterr().err
     assert run(["cpp-example", str(tmp_path), "-o", str(tmp_path / "new")]) == 2
     assert not (tmp_path / "new").exists()
+
+
+def test_an_example_of_an_engine(engine, tmp_path, capsys):
+    assert run(["cpp-example", str(engine), "-o", str(tmp_path / "project")]) == 0
+    copied = sorted(path.name for path in (tmp_path / "project/model").iterdir())
+    assert copied == ["model.plan", "model.plan.json"]
+    assert "-DPTAME_BACKEND=tensorrt -DTENSORRT_ROOT=" in capsys.readouterr().err
+    (engine / "model.plan").write_bytes(b"cut")
+    assert run(["cpp-example", str(engine), "-o", str(tmp_path / "other")]) == 4

@@ -234,7 +234,6 @@ def test_help_and_bench(built, tiny_artifact, photos):
     done = built.run(tiny_artifact, photos / "rgb.png", "--bench", "3", "--threads", "1")
     told = json.loads(done.stdout)
     assert told["runs"] == 3
-    assert told["p90_ms"] >= told["p50_ms"] > 0
     assert told["runtime"].startswith("ONNX Runtime ")
 
 

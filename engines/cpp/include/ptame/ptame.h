@@ -22,7 +22,7 @@ typedef enum {
 typedef struct ptame_explainer ptame_explainer;
 typedef struct ptame_result ptame_result;
 
-/* Opens an artifact's folder; threads 0 for one a core. Free with ptame_close. */
+/* Opens an artifact's folder; threads 0 for one a core, and for engines. Free with ptame_close. */
 ptame_code ptame_open(const char* directory, int threads, ptame_explainer** explainer);
 void ptame_close(ptame_explainer* explainer);
 

@@ -53,9 +53,10 @@ struct Result {
 };
 
 struct Options {
-  int threads = 0;        // within an operator; 0 for one a core
-  int max_batch = 8;      // photos that run together at most
-  bool check_hash = true; // compare the graph with its JSON; false saves reading it once more
+  int threads = 0;        // within an operator, of graphs only; 0 for one a core
+  int max_batch = 8;      // photos that run together at most; fewer where an engine takes fewer
+  bool check_hash = true; // compare a graph with its JSON; false saves reading it once more.
+                          // Engines are always compared: they are code
 };
 
 // Decode a JPEG or PNG as the Python side does: upright by EXIF, transparency on white.
@@ -64,7 +65,9 @@ Image decode_photo(const std::uint8_t* bytes, std::size_t size, const std::strin
 
 class Explainer {
  public:
-  // Opens what `ptame export` or `ptame quantize` wrote, after its JSON and hash were checked.
+  // Opens what `ptame export` or `ptame quantize` wrote, or `ptame build` where the library was
+  // configured for TensorRT, after its JSON and hash were checked; of an engine also TensorRT's
+  // version, the GPU and its driver, before it is deserialised.
   explicit Explainer(const std::string& directory, const Options& options = {});
   ~Explainer();
   Explainer(Explainer&&) noexcept;
