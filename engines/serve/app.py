@@ -49,7 +49,7 @@ def make_app(explainer: Explainer, settings: ServeSettings) -> FastAPI:
         service.is_ready = True
         yield
         service.is_ready = False
-        await service.batcher.stop()
+        await service.stop()
 
     app = FastAPI(
         title=f"ptame: {settings.name}",

@@ -3,7 +3,10 @@
 import asyncio
 import hmac
 import io
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
 
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import JSONResponse
@@ -23,7 +26,9 @@ from ptame_deploy.rendering import Panel, crop_seen, render
 
 PNG = "image/png"
 BODIES_HELD = 16  # of the longest kind, in memory at once
-_LARGE_PHOTO = 24_000_000  # pixels
+_LARGE_PHOTO = 24_000_000  # pixels, of up to 15 bytes each while they are decoded
+_LARGE_BODY = 1_000_000  # bytes
+_Result = TypeVar("_Result")
 MOST_PANELS = 32  # of a picture: each is a map as large as the photo
 
 
@@ -54,7 +59,13 @@ class Service:
         )
         self.bodies = Bodies(settings.max_body, BODIES_HELD * settings.max_body)
         self.is_ready = False
-        self._one_large_photo = asyncio.Lock()
+        # A lock would not do: who gives up leaves it, but not the thread that works on.
+        self._one_at_a_time = ThreadPoolExecutor(1, thread_name_prefix="ptame-large")
+
+    async def stop(self) -> None:
+        """Answer what waits, then end."""
+        await self.batcher.stop()
+        self._one_at_a_time.shutdown(cancel_futures=True)  # nobody waits for it
 
     def readiness(self) -> Response:
         """Tell whether the model is loaded and warm."""
@@ -86,8 +97,10 @@ class Service:
             header_length: see `protocol.read_request`.
         """
         try:
-            # A body of numbers in JSON takes seconds: others are served meanwhile.
-            asked, inputs = await asyncio.to_thread(protocol.read_request, body, header_length)
+            # Numbers in JSON take twenty times their bytes while they are read.
+            asked, inputs = await self._in_thread(
+                protocol.read_request, body, header_length, alone=len(body) > _LARGE_BODY
+            )
         except InvalidInputError as error:
             raise HTTPException(400, str(error)) from error
         self.check_inputs(inputs)
@@ -133,7 +146,8 @@ class Service:
         if as_png and index is not None and index.shape[1] > MOST_PANELS:
             message = f"A picture shows at most {MOST_PANELS} classes, not {index.shape[1]}."
             raise InvalidInputError(message)
-        photo, prepared = await self._prepared(content)
+        alone = count_pixels(content) > _LARGE_PHOTO
+        photo, prepared = await self._in_thread(self._prepare, content, alone=alone)
         outputs = await self.batcher(explainer.inputs_of(prepared[None], index))
         explanation = explainer.explanation_of(outputs, index)
         if as_png:
@@ -141,12 +155,13 @@ class Service:
             return Response(picture, media_type=PNG)
         return JSONResponse(self._describe(explanation))
 
-    async def _prepared(self, content: bytes) -> tuple[Any, Any]:
-        """Decode a photo beside others; of large ones one at a time, since each takes gigabytes."""
-        if count_pixels(content) <= _LARGE_PHOTO:
-            return await asyncio.to_thread(self._prepare, content)
-        async with self._one_large_photo:
-            return await asyncio.to_thread(self._prepare, content)
+    async def _in_thread(
+        self, work: Callable[..., _Result], *arguments: Any, alone: bool
+    ) -> _Result:
+        """Work beside the other requests; what takes a lot of memory, one at a time."""
+        pool = self._one_at_a_time if alone else None
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(pool, partial(work, *arguments))
 
     def _prepare(self, content: bytes) -> tuple[Any, Any]:
         photo = decode_photo(

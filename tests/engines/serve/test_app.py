@@ -2,6 +2,8 @@
 
 import io
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -308,6 +310,30 @@ def test_too_many_pixels_are_413(local):
     with TestClient(make_app(local, settings)) as client:
         assert client.post("/explain", content=png()[0]).status_code == 413
         assert client.post("/explain", content=png(70, 79)[0]).status_code == 200
+
+
+def test_large_photos_are_decoded_one_at_a_time(local, monkeypatch):
+    """Each takes a gigabyte or more; also while others gave up waiting."""
+    monkeypatch.setattr("engines.serve.service._LARGE_PHOTO", 70 * 80 - 1)
+    app = make_app(local, ServeSettings("tiny", timeout=0.4, delay=0))
+    decode = app.state.service._prepare
+    inside, most = [], []
+
+    def slow(content):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.3)
+        inside.pop()
+        return decode(content)
+
+    monkeypatch.setattr(app.state.service, "_prepare", slow)
+
+    def post(_):
+        return client.post("/explain", content=png()[0]).status_code
+
+    with TestClient(app) as client, ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(post, range(8))) <= {200, 503}
+    assert max(most) == 1
 
 
 def test_a_key_is_asked_for(local):
