@@ -8,6 +8,9 @@ BENCH_JSON ?= bench-work/bench.json
 BENCH_PRECISION_JSON ?= bench-work/bench-precision.json
 BENCH_TRAINING_JSON ?= bench-work/bench-training.json
 BENCH_CPP_JSON ?= bench-work/bench-cpp.json
+# make bench-serving BENCH_SERVING_ARGUMENTS="--clients 1 16 --seconds 60"
+BENCH_SERVING_JSON ?= bench-work/bench-serving.json
+BENCH_SERVING_ARGUMENTS ?=
 # With photos and a classifier of your own:
 #   make bench BENCH_PRECISION_ARGUMENTS="--backbone my.py:factory --photos FOLDER"
 BENCH_PRECISION_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 \
@@ -21,7 +24,7 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo train-demo test lint bench bench-train bench-cpp report environment triton-environment cpp-headers clean
+.PHONY: help demo train-demo test lint bench bench-train bench-cpp bench-serving report environment triton-environment cpp-headers clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
@@ -30,6 +33,7 @@ help:
 	@echo "make report    compare explanation methods on the demo's photos (report-work/report/)"
 	@echo "make bench-train  time a training step in its fast form and in the paper's"
 	@echo "make bench-cpp  time the C++ library beside Python's session, and check its limit"
+	@echo "make bench-serving  servers under load, with and without dynamic batching"
 	@echo "make bench     reproduce the README's tables of speed and precision, and check their limits"
 
 # tritonserver comes with a package that needs an older NumPy.
@@ -109,6 +113,12 @@ bench-train: $(ENVIRONMENT)
 bench-cpp: $(ENVIRONMENT) cpp-headers
 	$(BIN)/ptame export --backbone timm:tf_efficientnet_lite2 --explainer shipped -o bench-work/cpp-model
 	$(BIN)/python scripts/benchmark_cpp.py bench-work/cpp-model --headers $(CPP_HEADERS) --json "$(BENCH_CPP_JSON)"
+
+bench-serving: $(ENVIRONMENT) triton-environment
+	$(BIN)/ptame export --backbone timm:tf_efficientnet_lite2 --explainer shipped --top-k 2 \
+		-o bench-work/served
+	PTAME_TRITON_VENV=$(abspath $(TRITON)) $(BIN)/python scripts/benchmark_serving.py \
+		bench-work/served --json "$(BENCH_SERVING_JSON)" $(BENCH_SERVING_ARGUMENTS)
 
 report: $(ENVIRONMENT)
 	$(BIN)/python scripts/demo_photos.py report-work/photos --crops report-work/crops

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bench.graphs import BenchGraphs
 from bench.results import Settings, Subject
 from bench.timing import Sampling
-from ptame_deploy.artifacts import GRAPH_FILE
+from ptame_deploy.artifacts import GRAPH_FILE, GraphManifest
 from ptame_deploy.errors import InvalidInputError
 
 LARGEST_BATCH = 4096
@@ -46,9 +45,8 @@ class BenchOptions:
             raise InvalidInputError(message)
 
 
-def describe_subject(graphs: BenchGraphs, precision: str) -> Subject:
+def describe_subject(manifest: GraphManifest, precision: str) -> Subject:
     """Say what is measured."""
-    manifest = graphs.manifest
     record = manifest.quantisation
     return Subject(
         classifier=manifest.classifier.name,

@@ -117,7 +117,7 @@ class _Bench:
             device=describe_device(),
             runtime=self.rows[FUSED].runtime.description,
             transfers=TRANSFERS if copies else NO_TRANSFERS,
-            subject=describe_subject(graphs, self.subject.precision),
+            subject=describe_subject(graphs.manifest, self.subject.precision),
             settings=describe_settings(options, self.subject.choice.threads),
             contenders=contenders,
             rise=rise,

@@ -67,6 +67,19 @@ class Durations:
         return [duration for part in self.rounds for duration in part]
 
 
+@dataclass(frozen=True)
+class Load:
+    """One turn with several callers.
+
+    Attributes:
+        rate: runs a second.
+        durations: seconds of the runs that began within the turn.
+    """
+
+    rate: float
+    durations: list[float]
+
+
 def measure_latency(
     contenders: Mapping[str, Run], sampling: Sampling, *, clock: Clock = time.perf_counter
 ) -> dict[str, Durations]:
@@ -101,7 +114,22 @@ def measure_throughput(
     *,
     clock: Clock = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Count runs while several callers keep the queue full, contenders in turns.
+    """Count runs while several callers keep the queue full; see `measure_load`.
+
+    Returns:
+        Runs a second in each round, by name.
+    """
+    found = measure_load(contenders, sampling, clock=clock)
+    return {name: [turn.rate for turn in turns] for name, turns in found.items()}
+
+
+def measure_load(
+    contenders: Mapping[str, Sequence[Run]],
+    sampling: Sampling,
+    *,
+    clock: Clock = time.perf_counter,
+) -> dict[str, list[Load]]:
+    """Count and time runs while several callers keep the queue full, contenders in turns.
 
     Args:
         contenders: what to run, by name: for each caller a run of its own.
@@ -109,18 +137,18 @@ def measure_throughput(
         clock: seconds that only go forward.
 
     Returns:
-        Runs a second in each round, by name.
+        What each round found, by name.
     """
     for runs in contenders.values():
         for run in runs:
             _warm_up(run, sampling, clock)
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    found: dict[str, list[Load]] = {name: [] for name in contenders}
     names = list(contenders)
     with ThreadPoolExecutor(max(len(runs) for runs in contenders.values())) as pool:
         for done in range(sampling.rounds):
             for name in names if done % 2 == 0 else reversed(names):
-                rates[name].append(_Turn(contenders[name], sampling, clock).rate(pool))
-    return rates
+                found[name].append(_Turn(contenders[name], sampling, clock).take(pool))
+    return found
 
 
 def measure_steps(
@@ -188,10 +216,16 @@ def summarise_throughput(rates: Sequence[float], batch: int, streams: int) -> Th
 
 def paired_ratio(over: Durations, under: Durations) -> Ratio:
     """Return how many times longer ``over`` takes: the median of the rounds' ratios of medians."""
-    ratios = [
-        statistics.median(a) / statistics.median(b)
-        for a, b in zip(over.rounds, under.rounds, strict=True)
-    ]
+    return summarise_ratios(
+        [
+            statistics.median(a) / statistics.median(b)
+            for a, b in zip(over.rounds, under.rounds, strict=True)
+        ]
+    )
+
+
+def summarise_ratios(ratios: Sequence[float]) -> Ratio:
+    """Condense the rounds' ratios: their median and quartiles."""
     low, high = np.percentile(ratios, (25, 75))
     return Ratio(
         value=statistics.median(ratios), p25=float(low), p75=float(high), rounds=len(ratios)
@@ -236,21 +270,22 @@ class _Turn:
         self._ready = threading.Barrier(len(runs), action=self._begin)
         self._crossed, self._lock = 0, threading.Lock()
         self._stopped = False
+        self._durations: list[float] = []
 
     def _begin(self) -> None:
         """Start the span when all callers stand ready: threads take their time to start."""
         self._start = self._clock()
         self._end = self._start + self._span
 
-    def rate(self, pool: ThreadPoolExecutor) -> float:
-        """Return runs a second."""
+    def take(self, pool: ThreadPoolExecutor) -> Load:
+        """Let the callers run, and return what they found."""
         callers = [pool.submit(self._call, run) for run in self._runs]
         try:
             counted = sum(caller.result() for caller in callers)
         finally:
             self._stopped = True  # after an interrupt nobody waits for runs that nobody counts
             self._ready.abort()
-        return counted / self._span
+        return Load(counted / self._span, self._durations)
 
     def _call(self, run: Run) -> float:
         counted, crossed = 0.0, False
@@ -265,6 +300,8 @@ class _Turn:
             ended = self._clock()
             within = min(ended, self._end) - began
             counted += max(0.0, within) / max(ended - began, 1e-9)
+            if began <= self._end:
+                self._durations.append(ended - began)
             if ended >= self._end and not crossed:
                 crossed = True
                 with self._lock:

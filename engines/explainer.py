@@ -231,6 +231,9 @@ class Explainer:
             message = f"Classes were given for {len(asked)} photos, there are {count}."
             raise InvalidInputError(message)
         limit = self.manifest.classifier.num_classes
+        if asked.shape[-1] > limit:
+            message = f"{asked.shape[-1]} classes were asked for, the classifier has {limit}."
+            raise InvalidInputError(message)
         if asked.min() < 0 or asked.max() >= limit:
             wrong = asked[(asked < 0) | (asked >= limit)].flat[0]
             message = f"Class {wrong} does not exist: the classifier has classes 0 to {limit - 1}."

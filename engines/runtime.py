@@ -76,11 +76,28 @@ def check_inputs(expected: Sequence[TensorRecord], inputs: Mapping[str, NDArray[
     Raises:
         InvalidInputError: an input is missing or unknown, or has a wrong shape or type.
     """
-    records = {record.name: record for record in expected}
-    if inputs.keys() != records.keys():
-        message = f"The graph takes {sorted(records)}, got {sorted(inputs)}."
+    names = {record.name for record in expected}
+    if inputs.keys() != names:
+        message = f"The graph takes {sorted(names)}, got {sorted(inputs)}."
         raise InvalidInputError(message)
-    for name, array in inputs.items():
+    check_arrays(expected, inputs, "input")
+
+
+def check_arrays(
+    expected: Sequence[TensorRecord], arrays: Mapping[str, NDArray[Any]], what: str
+) -> None:
+    """Compare arrays with the records of the same names.
+
+    Args:
+        expected: a record for each array.
+        arrays: by name.
+        what: they are: ``input`` or ``output``.
+
+    Raises:
+        InvalidInputError: one has a wrong shape or type.
+    """
+    records = {record.name: record for record in expected}
+    for name, array in arrays.items():
         dtype, shape = records[name].dtype, records[name].shape
         fits = len(shape) == array.ndim and all(
             given >= 1 if isinstance(size, str) else given == size
@@ -88,5 +105,5 @@ def check_inputs(expected: Sequence[TensorRecord], inputs: Mapping[str, NDArray[
         )
         if not fits or str(array.dtype) != dtype:
             got = f"{array.dtype} {array.shape}"
-            message = f"Input {name!r} must be {dtype} {tuple(shape)}, got {got}."
+            message = f"{what.capitalize()} {name!r} must be {dtype} {tuple(shape)}, got {got}."
             raise InvalidInputError(message)

@@ -1,5 +1,6 @@
 """Finding and decoding photos: whatever cameras, editors and the web produce, as 8-bit RGB."""
 
+import io
 import os
 import stat
 import warnings
@@ -29,8 +30,12 @@ EXTENSIONS = frozenset(
         ".avif",
     ]
 )
+# Pillow's names of these, for what strangers send: some of the others run programs (EPS), and all
+# of them have seen fewer eyes.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 # Pillow's own limit for a decompression bomb: 89 million pixels are 256 MiB of RGB.
 MAX_PIXELS = 89_478_485
+_ROWS = 256  # that are scaled at once
 
 
 class UnreadablePhotoError(InvalidInputError):
@@ -96,7 +101,11 @@ def open_photo(path: Path) -> Image.Image:
 
 
 def decode_photo(
-    opened: Callable[[], BinaryIO], name: str, *, max_pixels: int = MAX_PIXELS
+    opened: Callable[[], BinaryIO],
+    name: str,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    formats: tuple[str, ...] | None = None,
 ) -> Image.Image:
     """Decode a photo wherever its bytes are; see `open_photo`.
 
@@ -104,6 +113,7 @@ def decode_photo(
         opened: opens them; what it raises is a reason not to read the photo.
         name: for messages.
         max_pixels: of the photo; ``MAX_PIXELS`` holds beside it.
+        formats: that are taken, by Pillow's names; None for all that it reads.
 
     Raises:
         TooManyPixelsError: over the limit.
@@ -112,7 +122,7 @@ def decode_photo(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # bombs are refused below, odd metadata is no matter
-            with opened() as file, Image.open(file) as image:
+            with opened() as file, Image.open(file, formats=formats) as image:
                 _refuse_bomb(name, image, min(max_pixels, MAX_PIXELS))
                 image.seek(0)
                 image.load()
@@ -129,6 +139,17 @@ def decode_photo(
         reason = " ".join(str(error).split()) or type(error).__name__
         message = f"{name}: cannot be decoded ({reason})"
         raise UnreadablePhotoError(message) from error
+
+
+def count_pixels(content: bytes) -> int:
+    """Return how many pixels an image's header tells of; 0 where it cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                return image.width * image.height
+    except Exception:  # noqa: BLE001 - as above; whoever decodes it says what is wrong
+        return 0
 
 
 def _refuse_bomb(name: str, image: Image.Image, limit: int) -> None:
@@ -166,11 +187,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _to_8_bit(image: Image.Image) -> np.ndarray:
     """Scale a 16-bit, 32-bit or float greyscale image to 8 bit by its type's nominal range."""
-    values = np.asarray(image).astype(np.float64)
+    values = np.asarray(image)
     top = 1.0 if image.mode == "F" and values.max(initial=0) <= 1 else 65_535.0
     if image.mode == "F" and top != 1.0 and values.max(initial=0) <= 255:
         top = 255.0
     if not np.isfinite(values).all() or values.min(initial=0) < 0 or values.max(initial=0) > top:
         message = f"pixel values outside [0, {top:g}] have no defined brightness"
         raise ValueError(message)
-    return np.round(values * (255.0 / top)).astype(np.uint8)
+    scaled = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), _ROWS):  # as a whole, it would take 16 bytes a pixel
+        rows = values[start : start + _ROWS].astype(np.float64)
+        scaled[start : start + _ROWS] = np.round(rows * (255.0 / top))
+    return scaled

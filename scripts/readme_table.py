@@ -1,9 +1,10 @@
 """Put a committed benchmark's table into the README; `--check` only compares.
 
-Four tables: what the explainer costs (results/bench-cpu.json); with ``--precision`` what each
+Five tables: what the explainer costs (results/bench-cpu.json); with ``--precision`` what each
 precision and runtime brings, beside its drift (results/bench-precision-cpu.json); with
 ``--evaluation`` how faithful each method is (results/evaluation-*.json); with ``--training`` what
-training gains on photos left out (results/training-trials-*.json).
+training gains on photos left out (results/training-trials-*.json); with ``--serving`` what servers
+answer under load (results/bench-serving-cpu.json).
 """
 
 import argparse
@@ -15,16 +16,18 @@ from typing import Any
 
 from bench.evaluation.results import Evaluation, MeasureRecord, MethodRecord
 from bench.results import Comparison, Contender, SpeedReport, SuiteReport
+from bench.serving_results import ServingReport, serving_table
 from bench.variants import ALL_CLASS, ALONE, FUSED
 from ptame_deploy.bootstrap import Interval, excludes_zero
 
 COST, PRECISION, EVALUATION = "bench-table", "precision-table", "evaluation-table"
-TRAINING = "training-table"
+TRAINING, SERVING = "training-table", "serving-table"
 _DATA = {
     COST: ["results/bench-cpu.json"],
     PRECISION: ["results/bench-precision-cpu.json"],
     EVALUATION: ["results/evaluation-lite2-cpu.json"],
     TRAINING: ["results/training-trials-lite2-cpu.json"],
+    SERVING: ["results/bench-serving-cpu.json"],
 }
 # What the README shows of an evaluation; the page shows all.
 _COLUMNS = ("insertion", "deletion", "road", "ad50_matched", "ad15_matched", "ad100_published")
@@ -179,6 +182,7 @@ def main() -> int:
     which.add_argument("--precision", dest="name", action="store_const", const=PRECISION)
     which.add_argument("--evaluation", dest="name", action="store_const", const=EVALUATION)
     which.add_argument("--training", dest="name", action="store_const", const=TRAINING)
+    which.add_argument("--serving", dest="name", action="store_const", const=SERVING)
     parser.set_defaults(name=COST)
     parser.add_argument("--json", type=Path, action="append")
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
@@ -191,6 +195,8 @@ def main() -> int:
         table = render_evaluations([Evaluation.model_validate_json(text) for text in texts])
     elif name == TRAINING:
         table = render_trials([json.loads(text) for text in texts])
+    elif name == SERVING:
+        table = serving_table(ServingReport.model_validate_json(texts[0]))
     else:
         suite = SuiteReport.model_validate_json(texts[0])
         table = render_precision(suite) if name == PRECISION else render(suite)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from engines.explainer import Explainer
 from engines.serve import protocol
@@ -48,7 +49,7 @@ def make_app(explainer: Explainer, settings: ServeSettings) -> FastAPI:
         service.is_ready = True
         yield
         service.is_ready = False
-        await service.batcher.stop()
+        await service.stop()
 
     app = FastAPI(
         title=f"ptame: {settings.name}",
@@ -63,7 +64,8 @@ def make_app(explainer: Explainer, settings: ServeSettings) -> FastAPI:
         (InvalidInputError, 422), (CheckFailedError, 422), (PtameError, 500),
     ):  # fmt: skip
         app.add_exception_handler(kind, _answer_with(status))
-    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(StarletteHTTPException, _http_error)  # FastAPI's too
+    app.add_exception_handler(Exception, _answer_with(500, "The server failed: its log says why."))
     app.add_exception_handler(TimeoutError, _answer_with(503, "It took too long; try again later."))
     app.include_router(_open_routes(service))
     app.include_router(_model_routes(service), dependencies=[Depends(service.authorise)])
@@ -144,7 +146,9 @@ def _model_routes(service: Service) -> APIRouter:
         """Run the model on prepared photos (KServe v2; JSON or binary tensors)."""
         service.check_name(model, version)
         async with asyncio.timeout(service.settings.timeout):
-            return await service.infer(request)
+            with service.bodies.room() as room:
+                length = request.headers.get(protocol.HEADER_LENGTH)
+                return await service.infer(await room.read(request), length)
 
     @router.post(
         "/explain",
@@ -165,9 +169,10 @@ def _model_routes(service: Service) -> APIRouter:
             message = f"The body must be a photo (image/jpeg, image/png, ...), not {kind!r}."
             raise HTTPException(415, message)
         async with asyncio.timeout(service.settings.timeout):
-            content = await service.body(request)
-            as_png = PNG in request.headers.get("accept", "")
-            return await service.explain(content, classes, as_png=as_png)
+            with service.bodies.room() as room:
+                content = await room.read(request)
+                as_png = PNG in request.headers.get("accept", "")
+                return await service.explain(content, classes, as_png=as_png)
 
     return router
 
@@ -181,5 +186,5 @@ def _answer_with(status: int, text: str | None = None) -> Any:
 
 
 def _http_error(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
+    assert isinstance(error, StarletteHTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)

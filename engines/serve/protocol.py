@@ -18,6 +18,8 @@ from ptame_deploy.artifacts import GraphManifest, TensorRecord
 from ptame_deploy.errors import InvalidInputError
 
 HEADER_LENGTH = "inference-header-content-length"
+_DIGITS = 20  # of a length in a header
+_LARGEST_SIZE = 2**31 - 1  # of a dimension
 _TYPES = {name: np.dtype(dtype) for dtype, name in DATATYPES.items()}
 
 
@@ -76,8 +78,9 @@ def read_request(body: bytes, header_length: str | None) -> tuple[InferRequest, 
     """
     end = len(body)
     if header_length is not None:
-        if not header_length.isdecimal() or int(header_length) > len(body):
-            message = f"The header {HEADER_LENGTH} says {header_length!r} of {len(body)} bytes."
+        told = header_length[:_DIGITS]
+        if told != header_length or not told.isdecimal() or int(told) > len(body):
+            message = f"The header {HEADER_LENGTH} says {told!r} of {len(body)} bytes."
             raise InvalidInputError(message)
         end = int(header_length)
     try:
@@ -93,6 +96,9 @@ def read_request(body: bytes, header_length: str | None) -> tuple[InferRequest, 
         if size is not None and size > len(rest):
             message = f"Input {tensor.name!r} says {size} bytes, {len(rest)} are left."
             raise InvalidInputError(message)
+        if tensor.name in arrays:
+            message = f"Input {tensor.name!r} comes twice."
+            raise InvalidInputError(message)
         arrays[tensor.name] = _array(tensor, None if size is None else rest[:size])
         rest = rest[size or 0 :]
     if rest:
@@ -106,8 +112,11 @@ def _array(tensor: RequestTensor, content: memoryview | None) -> NDArray[Any]:
         message = f"Input {tensor.name!r} has type {tensor.datatype!r}, not {', '.join(_TYPES)}."
         raise InvalidInputError(message)
     dtype = _TYPES[tensor.datatype]
-    if any(size < 1 for size in tensor.shape) or not tensor.shape:
-        message = f"Input {tensor.name!r} has the shape {tensor.shape}: sizes start at 1."
+    if any(not 1 <= size <= _LARGEST_SIZE for size in tensor.shape) or not tensor.shape:
+        message = (
+            f"The shape of input {tensor.name!r} is none: sizes start at 1 and end at "
+            f"{_LARGEST_SIZE}."
+        )
         raise InvalidInputError(message)
     expected = int(np.prod([int(size) for size in tensor.shape], dtype=object))
     if content is not None:

@@ -10,6 +10,7 @@ import uvicorn
 
 from engines.explainer import Explainer
 from engines.serve.app import make_app
+from engines.serve.patience import patient_protocol
 from engines.serve.settings import ServeSettings
 from ptame_deploy.errors import InvalidInputError
 
@@ -54,13 +55,17 @@ def run_server(
     Raises:
         InvalidInputError: the address cannot be listened at.
     """
+    if not host:
+        message = "--host is empty, which would be every network: say 0.0.0.0 if that is meant."
+        raise InvalidInputError(message)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
-        except OSError as error:
-            message = f"Cannot listen at {host}:{port}: {error.strerror or error}."
+        except (OSError, UnicodeError) as error:  # the second: a name that can be no host's
+            reason = getattr(error, "strerror", None) or error
+            message = f"Cannot listen at {host}:{port}: {reason}."
             raise InvalidInputError(message) from error
         shown = f"[{host}]" if ":" in host else host
         config = uvicorn.Config(
@@ -70,6 +75,8 @@ def run_server(
             server_header=False,
             backlog=_BACKLOG,
             timeout_graceful_shutdown=round(settings.timeout) + 5,
+            http=patient_protocol(settings.timeout),
+            ws="none",
         )
         server = _Server(config, f"http://{shown}:{listening.getsockname()[1]}", say)
         before = signal.getsignal(signal.SIGTERM)

@@ -3,23 +3,33 @@
 import asyncio
 import hmac
 import io
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
 
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import JSONResponse
+from numpy.typing import NDArray
 
 from engines.explainer import Explainer, Explanation
 from engines.runtime import check_inputs
 from engines.serve import protocol
 from engines.serve.batcher import Batcher
+from engines.serve.bodies import Bodies
 from engines.serve.metrics import Metrics
 from engines.serve.settings import ServeSettings
 from ptame_deploy.classes import find_class
 from ptame_deploy.errors import InvalidInputError
-from ptame_deploy.photos import decode_photo
+from ptame_deploy.photos import FORMATS, count_pixels, decode_photo
 from ptame_deploy.rendering import Panel, crop_seen, render
 
 PNG = "image/png"
+BODIES_HELD = 16  # of the longest kind, in memory at once
+_LARGE_PHOTO = 24_000_000  # pixels, of up to 15 bytes each while they are decoded
+_LARGE_BODY = 1_000_000  # bytes
+_Result = TypeVar("_Result")
+MOST_PANELS = 32  # of a picture: each is a map as large as the photo
 
 
 class Service:
@@ -47,7 +57,15 @@ class Service:
             max_waiting=settings.max_waiting,
             on_batch=self.metrics.batch,
         )
+        self.bodies = Bodies(settings.max_body, BODIES_HELD * settings.max_body)
         self.is_ready = False
+        # A lock would not do: who gives up leaves it, but not the thread that works on.
+        self._one_at_a_time = ThreadPoolExecutor(1, thread_name_prefix="ptame-large")
+
+    async def stop(self) -> None:
+        """Answer what waits, then end."""
+        await self.batcher.stop()
+        self._one_at_a_time.shutdown(cancel_futures=True)  # nobody waits for it
 
     def readiness(self) -> Response:
         """Tell whether the model is loaded and warm."""
@@ -60,7 +78,8 @@ class Service:
             return
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         given = bearer if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
-        if not hmac.compare_digest(given.encode(), key.encode()):  # the same time for every guess
+        # Headers come as Latin-1, whatever was sent; every guess takes the same time.
+        if not hmac.compare_digest(given.encode("latin-1"), key.encode()):
             message = "The API key is missing or wrong."
             raise HTTPException(401, message, {"www-authenticate": "Bearer"})
 
@@ -70,31 +89,25 @@ class Service:
             message = f"No model {name!r} version {version}, only {self.settings.name!r} version 1."
             raise HTTPException(404, message)
 
-    async def body(self, request: Request) -> bytes:
-        """Read a request's body as far as the limit allows."""
-        limit = self.settings.max_body
-        told = request.headers.get("content-length", "0")
-        parts, size = [], 0
-        if not told.isdecimal() or int(told) > limit:
-            raise HTTPException(413, f"A request may have {limit:,} bytes.")
-        async for part in request.stream():
-            size += len(part)
-            if size > limit:
-                raise HTTPException(413, f"A request may have {limit:,} bytes.")
-            parts.append(part)
-        return b"".join(parts)
+    async def infer(self, body: bytes, header_length: str | None) -> Response:
+        """Answer a request of the v2 protocol.
 
-    async def infer(self, request: Request) -> Response:
-        """Answer a request of the v2 protocol."""
+        Args:
+            body: of the request.
+            header_length: see `protocol.read_request`.
+        """
         try:
-            asked, inputs = protocol.read_request(
-                await self.body(request), request.headers.get(protocol.HEADER_LENGTH)
+            # Numbers in JSON take twenty times their bytes while they are read.
+            asked, inputs = await self._in_thread(
+                protocol.read_request, body, header_length, alone=len(body) > _LARGE_BODY
             )
         except InvalidInputError as error:
             raise HTTPException(400, str(error)) from error
         self.check_inputs(inputs)
         outputs = await self.batcher(inputs)
-        content, headers = protocol.write_answer(self.settings.name, asked, outputs)
+        content, headers = await asyncio.to_thread(
+            protocol.write_answer, self.settings.name, asked, outputs
+        )
         return Response(content, headers=headers)
 
     def check_inputs(self, inputs: dict[str, Any]) -> None:
@@ -103,8 +116,24 @@ class Service:
         if len({len(array) for array in inputs.values()}) > 1:
             message = "The inputs are for different numbers of photos."
             raise InvalidInputError(message)
-        if "class_index" in inputs:
-            self.explainer.classes_for(inputs["class_index"], len(inputs["image"]))
+        asked = inputs.get("class_index")
+        if asked is not None:
+            self.explainer.classes_for(asked, len(inputs["image"]))
+        self._check_answer(len(inputs["image"]), asked)
+
+    def _check_answer(self, photos: int, asked: NDArray[Any] | None) -> None:
+        """Refuse before it is computed what would fill the memory: maps of many classes."""
+        manifest = self.explainer.manifest
+        classes = (manifest.top_k or 1) if asked is None else asked.shape[-1]
+        height, width = manifest.outputs[-1].shape[-2:]
+        numbers = photos * (manifest.classifier.num_classes + classes * int(height) * int(width))
+        size, limit = 4 * numbers, self.settings.max_body
+        if size > limit:
+            message = (
+                f"The answer would have {size:,} bytes, and may have {limit:,}: ask for fewer "
+                "photos or classes at once."
+            )
+            raise HTTPException(413, message)
 
     async def explain(self, content: bytes, classes: list[str] | None, *, as_png: bool) -> Response:
         """Explain one photo."""
@@ -113,7 +142,12 @@ class Service:
         if classes:
             asked = [find_class(explainer.manifest.classifier, text) for text in classes]
         index = explainer.classes_for(asked, 1)
-        photo, prepared = await asyncio.to_thread(self._prepare, content)
+        self._check_answer(1, index)
+        if as_png and index is not None and index.shape[1] > MOST_PANELS:
+            message = f"A picture shows at most {MOST_PANELS} classes, not {index.shape[1]}."
+            raise InvalidInputError(message)
+        alone = count_pixels(content) > _LARGE_PHOTO
+        photo, prepared = await self._in_thread(self._prepare, content, alone=alone)
         outputs = await self.batcher(explainer.inputs_of(prepared[None], index))
         explanation = explainer.explanation_of(outputs, index)
         if as_png:
@@ -121,9 +155,20 @@ class Service:
             return Response(picture, media_type=PNG)
         return JSONResponse(self._describe(explanation))
 
+    async def _in_thread(
+        self, work: Callable[..., _Result], *arguments: Any, alone: bool
+    ) -> _Result:
+        """Work beside the other requests; what takes a lot of memory, one at a time."""
+        pool = self._one_at_a_time if alone else None
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(pool, partial(work, *arguments))
+
     def _prepare(self, content: bytes) -> tuple[Any, Any]:
         photo = decode_photo(
-            lambda: io.BytesIO(content), "the photo", max_pixels=self.settings.max_pixels
+            lambda: io.BytesIO(content),
+            "the photo",
+            max_pixels=self.settings.max_pixels,
+            formats=FORMATS,
         )
         return photo, self.explainer.prepare(photo)
 

@@ -17,7 +17,7 @@ class ServeSettings:
         max_batch: photos that run together at most.
         delay: seconds that a request may wait for others to run with.
         max_waiting: photos that may wait or run; more are answered 429.
-        max_body: bytes of a request; more are answered 413.
+        max_body: bytes of a request, and of the numbers that it asks for; more are answered 413.
         max_pixels: of a photo; more are answered 413.
         timeout: seconds that a request may take from its first byte to its answer.
         api_key: that requests must bring; None where everybody is served.
@@ -36,8 +36,12 @@ class ServeSettings:
         """Refuse numbers that mean nothing.
 
         Raises:
-            InvalidInputError: one is too small, or the key is empty.
+            InvalidInputError: one is too small, requests would wait for longer than they may
+                take, the name fits into no address, or the key is empty.
         """
+        if not self.name or "/" in self.name or not self.name.isprintable():
+            message = f"{self.name!r} cannot be a model's name in addresses: choose a --name."
+            raise InvalidInputError(message)
         for option in ("max_batch", "max_waiting", "max_body", "max_pixels"):
             if getattr(self, option) < 1:
                 text = option.replace("_", "-")
@@ -45,6 +49,12 @@ class ServeSettings:
                 raise InvalidInputError(message)
         if self.timeout <= 0:
             message = "--timeout must be more than 0s."
+            raise InvalidInputError(message)
+        if self.delay >= self.timeout:
+            message = (
+                f"--queue-delay {self.delay:g}s is not less than --timeout {self.timeout:g}s: "
+                "lonely requests would all be answered 503."
+            )
             raise InvalidInputError(message)
         if self.api_key is not None and not self.api_key.strip():
             message = "The API key is empty: everybody would have it."

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from engines.explainer import Explainer
-from engines.runtime import Arrays, Staged, check_inputs
+from engines.runtime import Arrays, Staged, check_arrays, check_inputs
 from engines.triton.config import DATATYPES, MANIFEST_PARAMETER
 from ptame_deploy.artifacts import GraphManifest
 from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError
@@ -41,18 +41,26 @@ class TritonRuntime:
 
         Raises:
             InvalidInputError: no such address or model, or several models and no name.
-            ArtifactError: the model was not made by ``ptame triton``, or not whole.
+            ArtifactError: the model was not made by ``ptame triton``, or not whole, or the server
+                speaks another protocol.
             MissingRequirementError: tritonclient is not installed, or the server does not answer.
         """
         self._protocol, self._address, secure = _parse(url)
         self._timeout = timeout
         self._client, self._api = _connect(self._protocol, self._address, timeout, secure=secure)
-        config = self._config(self._choose(name))
-        self.name = str(config["name"])
-        self.max_batch = max(1, int(config.get("max_batch_size", 0)))
-        self.manifest = _manifest_of(config, self.name)
-        server = self._ask("get_server_metadata")
-        self._server = f"{server['name']} {server['version']}"
+        try:
+            config = self._config(self._choose(name))
+            self.name = str(config["name"])
+            self.max_batch = max(1, int(config.get("max_batch_size", 0)))
+            self.manifest = _manifest_of(config, self.name)
+            server = self._ask("get_server_metadata")
+            self._server = f"{server['name']} {server['version']}"
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            message = (
+                f"{self._address} answers what is none of the v2 protocol ({error!r}): is it "
+                "Triton, or ptame serve?"
+            )
+            raise ArtifactError(message) from error
 
     @property
     def description(self) -> str:
@@ -69,6 +77,7 @@ class TritonRuntime:
 
         Raises:
             InvalidInputError: an input of a wrong name, shape or type, or one the server refuses.
+            ArtifactError: the answer is not what the manifest tells.
             MissingRequirementError: the server does not answer.
         """
         check_inputs(self.manifest.inputs, inputs)
@@ -80,7 +89,25 @@ class TritonRuntime:
         outputs = [record.name for record in self.manifest.outputs]
         wanted = [self._api.InferRequestedOutput(name) for name in outputs]
         found = self._ask("infer", self.name, given, outputs=wanted)
-        return {name: found.as_numpy(name) for name in outputs}
+        answer = {name: self._output(found, name) for name in outputs}
+        try:
+            check_arrays(self.manifest.outputs, answer, "output")
+            _check_answer(answer, len(inputs["image"]), self.manifest.classifier.num_classes)
+        except InvalidInputError as error:
+            message = f"{self._address} answers otherwise than its manifest tells: {error}"
+            raise ArtifactError(message) from error
+        return answer
+
+    def _output(self, found: Any, name: str) -> NDArray[Any]:
+        try:
+            array = found.as_numpy(name)
+        except Exception as error:  # of whatever the server has sent instead of numbers
+            message = f"{self._address} answers with {name} that cannot be read: {error}"
+            raise ArtifactError(message) from error
+        if array is None:
+            message = f"{self._address} answers without {name}."
+            raise ArtifactError(message)
+        return np.asarray(array)
 
     def stage(self, inputs: Mapping[str, NDArray[Any]]) -> Staged:
         """Keep a batch; see `Runtime.stage`."""
@@ -164,15 +191,27 @@ def remote_explainer(
     )
 
 
+def _check_answer(answer: Arrays, photos: int, classes: int) -> None:
+    """See what the shapes of single outputs cannot tell."""
+    for name, array in answer.items():
+        if len(array) != photos:
+            message = f"{name} for {len(array)} photos instead of {photos}."
+            raise InvalidInputError(message)
+    chosen = answer.get("class_index")
+    if chosen is not None and (chosen.min() < 0 or chosen.max() >= classes):
+        message = f"class_index {chosen.min()} to {chosen.max()}, of {classes} classes."
+        raise InvalidInputError(message)
+
+
 def _parse(url: str) -> tuple[Protocol, str, bool]:
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    protocol = _SECURE.get(parts.scheme, parts.scheme)
+    message = f"{url!r} is no address: http://host:8000 or grpc://host:8001."
     try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
         port = parts.port
-    except ValueError:
-        port = 0
+    except ValueError as error:
+        raise InvalidInputError(message) from error
+    protocol = _SECURE.get(parts.scheme, parts.scheme)
     if protocol not in _PORTS or not parts.hostname or port == 0 or parts.username:
-        message = f"{url!r} is no address: http://host:8000 or grpc://host:8001."
         raise InvalidInputError(message)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     address = f"{host}:{port or _PORTS[protocol]}{parts.path.rstrip('/')}"

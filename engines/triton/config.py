@@ -14,6 +14,8 @@ BackendName = Literal["onnxruntime", "tensorrt", "python"]
 LABELS = "labels.txt"
 MANIFEST_PARAMETER = "ptame"  # the graph's JSON, by which clients prepare photos and name classes
 PHOTO_INPUT = "photo"
+_LARGEST = 2**31 - 1  # of the configuration's whole numbers
+LONGEST_DELAY = 60.0  # seconds that a request may wait for others
 # Of the v2 protocol; Triton's configuration puts TYPE_ in front.
 DATATYPES = {"float32": "FP32", "uint8": "UINT8", "int64": "INT64"}
 
@@ -48,14 +50,21 @@ class Serving:
         """Refuse numbers that mean nothing.
 
         Raises:
-            InvalidInputError: one is too small.
+            InvalidInputError: one is too small, or larger than Triton's configuration holds.
         """
         for name, least in (("max_batch", 1), ("instances", 1), ("threads", 0), ("version", 1)):
             value = getattr(self, name)
-            if value < least:
+            if not least <= value <= _LARGEST:
                 option = "model-version" if name == "version" else name.replace("_", "-")
-                message = f"--{option} must be at least {least}, got {value}."
+                bound = f"at least {least}" if value < least else f"at most {_LARGEST}"
+                message = f"--{option} must be {bound}, got {value}."
                 raise InvalidInputError(message)
+        if not 0 <= self.queue_delay <= LONGEST_DELAY:
+            message = (
+                f"--queue-delay must be at most {LONGEST_DELAY:g}s, got {self.queue_delay:g}s: "
+                "requests would wait for others that long."
+            )
+            raise InvalidInputError(message)
 
 
 def graph_config(

@@ -69,31 +69,48 @@ class Artifact:
         return "onnxruntime" if self.plan is None else "tensorrt"
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """One artifact in a repository.
+
+    Attributes:
+        artifact: the graph or the plan.
+        name: of the model.
+        serving: how it is served.
+    """
+
+    artifact: Artifact
+    name: str
+    serving: Serving
+
+
 @dataclass
 class _Model:
     """One model of a repository, before it is written."""
 
     config: "ModelConfig"
+    version: int
     files: dict[str, Path] = field(default_factory=dict)
     labels: Sequence[str] = ()
 
+    @property
+    def name(self) -> str:
+        """Of the model, and of its folder."""
+        return str(self.config.name)
+
 
 def write_models(
-    artifact: Artifact,
+    wanted: Sequence[Wanted],
     repository: Path,
-    name: str,
-    serving: Serving,
     *,
     ensemble: bool = False,
     also_classifier: bool = False,
 ) -> list[str]:
-    """Write an artifact into a model repository.
+    """Write artifacts into a model repository: all of them, or none.
 
     Args:
-        artifact: the graph or the plan.
+        wanted: what is served, and how.
         repository: the folder that Triton is given; made if need be.
-        name: of the model.
-        serving: how it is served.
         ensemble: also ``NAME-decode``, which prepares photos, and ``NAME-photo``, which takes their
             bytes and answers as the graph does.
         also_classifier: also ``NAME-classifier``, the classifier alone.
@@ -102,33 +119,64 @@ def write_models(
         The names of the models.
 
     Raises:
-        InvalidInputError: a name that Triton cannot have, a model or version that is there
-            already, or a backend that cannot run the artifact.
+        InvalidInputError: a name that Triton cannot have, or two models of one name, a model or
+            version that is there already, or a backend that cannot run the artifact.
         MissingRequirementError: Triton's schema is not installed, or the disk is full.
     """
-    if not _NAME.fullmatch(name):
-        message = f"{name!r} cannot be a model's name: letters, digits, '.', '_' and '-' only."
-        raise InvalidInputError(message)
-    _check_backend(artifact, serving)
+    for one in wanted:
+        if not _NAME.fullmatch(one.name):
+            message = (
+                f"{one.name!r} cannot be a model's name: letters, digits, '.', '_' and '-' only. "
+                "Choose another one (--name)."
+            )
+            raise InvalidInputError(message)
+        _check_backend(one.artifact, one.serving)
     with ExitStack() as stack:
         stack.enter_context(writable(repository))
         repository.mkdir(parents=True, exist_ok=True)
         scratch = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix=".ptame-", dir=repository))
         )
-        models = [_graph_model(artifact, name, serving)]
-        if also_classifier:
-            models.append(_classifier_model(artifact, name + CLASSIFIER, serving, scratch))
-        if ensemble:
-            decode = photo_config(name + DECODE, artifact.graph.inputs[0], artifact.graph, serving)
-            models.append(_Model(decode, {CODE: _backend_code("photo_model")}))
-            whole = ensemble_config(name + PHOTO, decode, models[0].config, serving)
-            models.append(_Model(whole))
+        models = [
+            model
+            for one in wanted
+            for model in _models_of(
+                one, scratch, ensemble=ensemble, also_classifier=also_classifier
+            )
+        ]
+        _check_names([model.name for model in models])
         for model in models:
-            _check_place(repository / model.config.name, model, serving.version)
-        for model in models:
-            _write(model, repository / model.config.name, scratch, serving.version)
-    return [model.config.name for model in models]
+            _check_place(repository / model.name, model)
+        # What takes room and time comes before anything appears in the repository.
+        staged = [(model, _stage(model, scratch)) for model in models]
+        for model, folder in staged:
+            _publish(model, folder, repository / model.name)
+    return [model.name for model in models]
+
+
+def _models_of(
+    wanted: Wanted, scratch: Path, *, ensemble: bool, also_classifier: bool
+) -> list[_Model]:
+    artifact, name, serving = wanted.artifact, wanted.name, wanted.serving
+    models = [_graph_model(artifact, name, serving)]
+    if also_classifier:
+        models.append(_classifier_model(artifact, name + CLASSIFIER, serving, scratch))
+    if ensemble:
+        decode = photo_config(name + DECODE, artifact.graph.inputs[0], artifact.graph, serving)
+        models.append(_Model(decode, serving.version, {CODE: _backend_code("photo_model")}))
+        whole = ensemble_config(name + PHOTO, decode, models[0].config, serving)
+        models.append(_Model(whole, serving.version))
+    return models
+
+
+def _check_names(names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        message = (
+            f"Two models would be called {twice[0]}: write them one by one, with --name, or rename "
+            "a folder."
+        )
+        raise InvalidInputError(message)
 
 
 def _check_backend(artifact: Artifact, serving: Serving) -> None:
@@ -169,7 +217,7 @@ def _graph_model(artifact: Artifact, name: str, serving: Serving) -> _Model:
     if serving.backend == "python":
         files |= {GRAPH_MANIFEST: artifact.directory / GRAPH_MANIFEST}
         files |= {CODE: _backend_code("graph_model")}
-    return _Model(config, files, labels)
+    return _Model(config, serving.version, files, labels)
 
 
 def _classifier_model(artifact: Artifact, name: str, serving: Serving, scratch: Path) -> _Model:
@@ -180,7 +228,7 @@ def _classifier_model(artifact: Artifact, name: str, serving: Serving, scratch: 
         )
         raise InvalidInputError(message)
     manifest = artifact.graph
-    cut = scratch / "classifier"
+    cut = scratch / f"cut-{name}"
     cut.mkdir()
     extract_classifier(artifact.directory / GRAPH_FILE, cut / GRAPH_FILE)
     labels = manifest.classifier.class_names or ()
@@ -192,16 +240,17 @@ def _classifier_model(artifact: Artifact, name: str, serving: Serving, scratch: 
     files = {path.name: path for path in cut.iterdir()}
     if serving.backend == "python":
         files |= {CODE: _backend_code("graph_model")}
-    return _Model(config, files, labels)
+    return _Model(config, serving.version, files, labels)
 
 
 def _backend_code(module: str) -> Path:
     return Path(backend.__file__).with_name(f"{module}.py")
 
 
-def _check_place(target: Path, model: _Model, version: int) -> None:
+def _check_place(target: Path, model: _Model) -> None:
     if not target.exists():
         return
+    version = model.version
     if not (target / CONFIG).is_file():
         message = f"{target} is there already and is no model: choose another --name."
         raise InvalidInputError(message)
@@ -212,7 +261,14 @@ def _check_place(target: Path, model: _Model, version: int) -> None:
             f"(--model-version {versions[-1] + 1}), choose another --name, or remove it."
         )
         raise InvalidInputError(message)
-    old = parse_config((target / CONFIG).read_text(encoding="utf-8"))
+    try:
+        old = parse_config((target / CONFIG).read_text(encoding="utf-8"))
+    except (InvalidInputError, UnicodeDecodeError) as error:
+        message = (
+            f"{target / CONFIG} cannot be read ({error}): choose another --name, or remove the "
+            "model."
+        )
+        raise InvalidInputError(message) from error
     for what in ("input", "output"):
         if list(getattr(old, what)) != list(getattr(model.config, what)):
             message = (
@@ -222,10 +278,10 @@ def _check_place(target: Path, model: _Model, version: int) -> None:
             raise InvalidInputError(message)
 
 
-def _write(model: _Model, target: Path, scratch: Path, version: int) -> None:
-    """Put a model in place: a new one as a whole, a version beside others before its config."""
-    staged = scratch / f"staged-{target.name}"
-    folder = staged / str(version)
+def _stage(model: _Model, scratch: Path) -> Path:
+    """Write a model's folder where nobody looks for it."""
+    staged = scratch / f"staged-{model.name}"
+    folder = staged / str(model.version)
     folder.mkdir(parents=True)
     for name, source in model.files.items():
         shutil.copyfile(source, folder / name)
@@ -233,10 +289,16 @@ def _write(model: _Model, target: Path, scratch: Path, version: int) -> None:
         lines = [" ".join(label.split()) for label in model.labels]
         (staged / LABELS).write_text("\n".join(lines) + "\n", encoding="utf-8")
     (staged / CONFIG).write_text(config_text(model.config), encoding="utf-8")
+    return staged
+
+
+def _publish(model: _Model, staged: Path, target: Path) -> None:
+    """Put a model in place: a new one as a whole, a version beside others before its config."""
     if not target.exists():
         publish(staged, target)
         return
-    publish(folder, target / str(version))
+    version = str(model.version)
+    publish(staged / version, target / version)
     for path in sorted(staged.iterdir(), key=lambda one: one.name == CONFIG):
         if path.is_file():
             write_text(target / path.name, path.read_text(encoding="utf-8"))

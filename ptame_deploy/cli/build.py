@@ -3,22 +3,12 @@
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
 from ptame_deploy.cli import console
-
-if TYPE_CHECKING:
-    from ptame_deploy.precision.options import Lowered
-
-
-class EngineKind(StrEnum):
-    """The precision of the engine."""
-
-    fp32 = "fp32"
-    fp16 = "fp16"
-    int8 = "int8"
+from ptame_deploy.cli.lowering import EngineKind, graph_of_precision
 
 
 class RuntimeKind(StrEnum):
@@ -94,7 +84,9 @@ def build(
         version_compatible=version_compatible,
     )
     with TemporaryDirectory(prefix="ptame-build-") as folder:
-        source = _lowered(model, engine, photos, Path(folder), emit_only=emit_trtexec)
+        source = graph_of_precision(
+            model, engine, photos or [], "tensorrt", Path(folder), may_lower=not emit_trtexec
+        )
         if emit_trtexec:
             console.result(trtexec_command(source, output, options))
             return
@@ -120,37 +112,3 @@ def build(
         f"{min_batch} to {max_batch}) and {output / 'model.plan.json'}; it runs on compute "
         f"capability {', '.join(manifest.compute_capabilities)}"
     )
-
-
-def _lowered(
-    model: Path,
-    engine: EngineKind | None,
-    photos: list[Path] | None,
-    folder: Path,
-    *,
-    emit_only: bool,
-) -> Path:
-    """Return the folder of the graph in the precision that was asked for."""
-    from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest, read_manifest
-    from ptame_deploy.errors import InvalidInputError
-
-    manifest = read_manifest(model, GRAPH_MANIFEST, GraphManifest)
-    if engine is None or engine.value == manifest.precision:
-        if photos:
-            message = f"--photos: {model} is {manifest.precision} already, nothing is lowered."
-            raise InvalidInputError(message)
-        return model
-    if manifest.precision != "fp32" or engine is EngineKind.fp32:
-        message = f"{model} is {manifest.precision}: it cannot become {engine.value}."
-        raise InvalidInputError(message)
-    if not photos or emit_only:
-        target = " --target tensorrt" if engine is EngineKind.int8 else ""
-        message = (
-            f"{model} is fp32. Lower it first (ptame quantize {model} PHOTOS --precision "
-            f"{engine.value}{target} -o DIR) and build that, or give --photos."
-        )
-        raise InvalidInputError(message)
-    from ptame_deploy.cli.lowering import lower
-
-    lower(model, cast("Lowered", engine.value), "tensorrt", photos, folder / engine.value)
-    return folder / engine.value

@@ -1,13 +1,19 @@
 """``ptame serve``."""
 
 import os
+from math import isfinite
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ptame_deploy.cli import console, options
 from ptame_deploy.cli.explain import ProviderKind
+from ptame_deploy.cli.lowering import EngineKind, graph_of_precision
+
+if TYPE_CHECKING:
+    from ptame_deploy.records import Target
 
 API_KEY = "PTAME_API_KEY"
 
@@ -24,6 +30,17 @@ def serve(
     name: Annotated[
         str | None, typer.Option(help="Of the model (its folder's name).", show_default=False)
     ] = None,
+    engine: Annotated[
+        EngineKind | None,
+        typer.Option(
+            help="Precision; the graph's own by default, never another one silently. An FP32 graph "
+            "is lowered before it is served (give --photos)."
+        ),
+    ] = None,
+    photos: Annotated[
+        list[Path] | None,
+        typer.Option(help="Photos to lower the graph with (see ptame quantize); repeatable."),
+    ] = None,
     provider: Annotated[
         ProviderKind, typer.Option(help="Where ONNX Runtime runs; never another one silently.")
     ] = ProviderKind.cpu,
@@ -36,7 +53,8 @@ def serve(
         int, typer.Option(help="Photos that may wait or run; more are answered 429.")
     ] = 64,
     max_body: Annotated[
-        float, typer.Option(help="Megabytes of a request; more are answered 413.")
+        float,
+        typer.Option(help="Megabytes of a request, and of its answer's maps; more are 413."),
     ] = 32,
     max_pixels: Annotated[
         float, typer.Option(help="Megapixels of a photo; more are answered 413.")
@@ -58,17 +76,17 @@ def serve(
     end.
     """
     from engines.explainer import Explainer
-    from engines.serve.settings import MEGABYTE, ServeSettings
+    from engines.serve.settings import ServeSettings
     from ptame_deploy.errors import MissingRequirementError
     from ptame_deploy.onnx_session import PROVIDERS
 
     settings = ServeSettings(
-        name=name or model.resolve().name,
+        name=model.resolve().name if name is None else name,
         max_batch=max_batch,
         delay=options.seconds("--queue-delay", queue_delay),
         max_waiting=max_waiting,
-        max_body=int(max_body * MEGABYTE),
-        max_pixels=int(max_pixels * MEGABYTE),
+        max_body=_millions("--max-body", max_body),
+        max_pixels=_millions("--max-pixels", max_pixels),
         timeout=options.seconds("--timeout", timeout),
         api_key=_api_key(api_key_file),
     )
@@ -77,12 +95,25 @@ def serve(
     except ImportError as error:
         message = 'The server is not installed: pip install "ptame-deploy[serve]".'
         raise MissingRequirementError(message) from error
-    explainer = Explainer.load(
-        model, providers=PROVIDERS[provider.value], threads=threads, batch_size=max_batch
-    )
+    with TemporaryDirectory(prefix="ptame-serve-") as folder:
+        target: Target = "cpu" if provider is ProviderKind.cpu else "tensorrt"
+        source = graph_of_precision(model, engine, photos or [], target, Path(folder))
+        explainer = Explainer.load(
+            source, providers=PROVIDERS[provider.value], threads=threads, batch_size=max_batch
+        )
     for caution in explainer.manifest.cautions:
         console.warn(caution)
     run_server(explainer, settings, host, port, say=console.result)
+
+
+def _millions(option: str, value: float) -> int:
+    from engines.serve.settings import MEGABYTE
+    from ptame_deploy.errors import InvalidInputError
+
+    if not isfinite(value):
+        message = f"{option} must be a number, got {value}."
+        raise InvalidInputError(message)
+    return int(value * MEGABYTE)
 
 
 def _api_key(file: Path | None) -> str | None:

@@ -78,7 +78,7 @@ def triton(
     Everything in it comes from the artifact: inputs and outputs, batch sizes, class names. What
     clients need to prepare photos and to read answers is in the configuration too (ptame client).
     """
-    from engines.triton.repository import Artifact, serving_of, write_models
+    from engines.triton.repository import Artifact, Wanted, serving_of, write_models
     from ptame_deploy.storage import check_writable
 
     if name is not None and len(models) > 1:
@@ -96,18 +96,14 @@ def triton(
         "queue_delay": options.seconds("--queue-delay", queue_delay),
         "warm_up": warmup,
     }
-    written = []
+    wanted = []
     for directory in models:
         artifact = Artifact.read(directory)
-        for caution in artifact.graph.cautions:
-            console.warn(f"{directory}: {caution}")
-        written += write_models(
-            artifact,
-            repository,
-            name or directory.resolve().name,
-            serving_of(artifact, given),
-            ensemble=ensemble,
-            also_classifier=also_classifier,
-        )
+        serving = serving_of(artifact, given)
+        wanted.append(Wanted(artifact, name or directory.resolve().name, serving))
+    written = write_models(wanted, repository, ensemble=ensemble, also_classifier=also_classifier)
+    for one in wanted:
+        for caution in one.artifact.graph.cautions:
+            console.warn(f"{one.artifact.directory}: {caution}")
     console.result(f"Wrote {', '.join(written)} in {repository}")
     console.info(f"  tritonserver --model-repository {repository.resolve()}")

@@ -16,8 +16,16 @@ from bench.results import (
     SpeedReport,
     Subject,
     SuiteReport,
+    Throughput,
 )
-from ptame_deploy.artifacts import Provenance
+from bench.serving_results import (
+    BatchingGain,
+    ServedModel,
+    ServedReading,
+    ServingReport,
+    ServingSettings,
+)
+from ptame_deploy.artifacts import Provenance, manifest_json
 from ptame_deploy.records import DriftRecord
 
 pytestmark = pytest.mark.unit
@@ -109,6 +117,50 @@ def test_the_precision_table_shows_speed_and_drift(script, suite):
     cells = "- | **1.25** (1.20 - 1.30) | 98.5% | 0.0123, 0.9912 |"
     assert f"| {pair} | int8, cpu form | 1 | - | 2.5 ± 1 % | {cells}" in text
     assert "on 200 photos" in text
+
+
+@pytest.fixture
+def serving(suite):
+    reading = ServedReading(
+        clients=4, requests=90, p50_ms=80.4, p95_ms=120, p99_ms=130, photos_a_run=1,
+        throughput=Throughput(
+            rounds=3, streams=4, images_per_s=41.26, min_images_per_s=40, max_images_per_s=44,
+            variation_percent=3, unstable=True,
+        ),
+    )  # fmt: skip
+    return ServingReport(
+        provenance=suite.provenance,
+        device=suite.device,
+        subject=suite.reports[0].subject,
+        settings=ServingSettings(
+            clients=[4], max_batch=8, queue_delay_ms=2, seconds=20, rounds=3, threads=0,
+            request_bytes=602_112, seed=0,
+        ),
+        servers=[
+            ServedModel(
+                server="triton 2", runs="Python backend", alone=[reading],
+                together=[reading.model_copy(update={"photos_a_run": 3.52})],
+                gains=[BatchingGain(clients=4, ratio=Ratio(value=1.1, p25=1, p75=1.2, rounds=3))],
+            )
+        ],
+    )  # fmt: skip
+
+
+def test_the_serving_table_shows_load_and_gain(script, serving, tmp_path, monkeypatch):
+    data, readme = tmp_path / "serving.json", tmp_path / "README.md"
+    data.write_text(manifest_json(serving))
+    readme.write_text("<!-- serving-table -->\n<!-- /serving-table -->\n")
+    words = ["readme_table.py", "--serving", "--json", str(data), "--readme", str(readme)]
+    monkeypatch.setattr(sys, "argv", words)
+    assert script.main() == 0
+    text = readme.read_text()
+    cells = "41.3 ± 3 % | 80, 120, 130"
+    row = f"| triton 2 (Python backend) | 4 | {cells} | {cells} | 3.5 | **1.10** (1.00 - 1.20) |"
+    assert row in text
+    assert "602 kB" in text
+    assert "waits up to 2 ms" in text
+    assert "in 20 s a cell" in text
+    assert "some/folder" not in text
 
 
 def test_the_readme_is_filled_checked_and_found_outdated(script, suite, tmp_path, monkeypatch):

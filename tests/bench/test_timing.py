@@ -9,6 +9,7 @@ from bench.timing import (
     Durations,
     Sampling,
     measure_latency,
+    measure_load,
     measure_steps,
     measure_throughput,
     paired_ratio,
@@ -106,6 +107,9 @@ def test_throughput_counts_what_lies_within_the_turn():
     found = measure_throughput({"a": [time.contender("a", 0.03)]}, sampling, clock=time.clock)
     # 0.2 s a turn hold six runs and two thirds of a seventh.
     assert found["a"] == pytest.approx([1 / 0.03] * 5)
+    load = measure_load({"a": [time.contender("a", 0.03)]}, sampling, clock=time.clock)["a"]
+    assert [turn.rate for turn in load] == pytest.approx(found["a"])
+    assert load[0].durations == pytest.approx([0.03] * 7)
     summary = summarise_throughput(found["a"], 8, 1)
     assert summary.images_per_s == pytest.approx(8 / 0.03)
     assert not summary.unstable

@@ -8,7 +8,13 @@ from PIL import Image
 
 from ptame_deploy import photos
 from ptame_deploy.errors import InvalidInputError
-from ptame_deploy.photos import UnreadablePhotoError, find_photos, open_photo, printable
+from ptame_deploy.photos import (
+    UnreadablePhotoError,
+    count_pixels,
+    find_photos,
+    open_photo,
+    printable,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -50,6 +56,19 @@ def test_sixteen_bits_are_scaled_not_cut(tmp_path):
     for name in ("a.png", "a.tif"):
         got = opened(Image.fromarray(grey), tmp_path / name)
         np.testing.assert_array_equal(got[:, :, 1], gradient()[:, :, 0])
+
+
+def test_tall_images_are_scaled_as_small_ones(tmp_path):
+    grey = np.arange(700 * 3, dtype=np.uint16).reshape(700, 3) * 31
+    got = opened(Image.fromarray(grey), tmp_path / "a.png")
+    np.testing.assert_array_equal(got[:, :, 0], np.round(grey / 257.0).astype(np.uint8))
+
+
+def test_pixels_are_counted_before_they_are_decoded(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(gradient()).save(path)
+    assert count_pixels(path.read_bytes()[:60]) == 40 * 20
+    assert count_pixels(b"no photo") == 0
 
 
 def test_float_images_have_a_defined_scale(tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from ptame_deploy.errors import InvalidInputError
-from ptame_deploy.photos import decode_photo
+from ptame_deploy.photos import FORMATS, decode_photo
 from ptame_deploy.preprocessing import Preprocessing, to_float
 
 
@@ -46,5 +46,6 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor("image", ready)])
 
     def _prepare(self, content: bytes, number: int) -> Any:
-        photo = decode_photo(lambda: io.BytesIO(content), f"photo {number} of the request")
+        name = f"photo {number} of the request"
+        photo = decode_photo(lambda: io.BytesIO(content), name, formats=FORMATS)
         return self.preprocessing.apply(photo)

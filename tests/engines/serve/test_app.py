@@ -2,6 +2,8 @@
 
 import io
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -117,6 +119,14 @@ BAD = [
     (b"{}" * 10, "99", 400, "says '99' of 20 bytes"),
     (b"{}", "-1", 400, "says '-1'"),
     (b'{"inputs": []}tail', "14", 400, "4 bytes of the request belong to no input"),
+    (b"{}", "9" * 5000, 400, "says '99999999999999999999' of 2 bytes"),
+    (b'{"inputs": ' + b"[" * 100_000, None, 400, "Invalid JSON"),
+    (
+        b'{"inputs": [{"name": "image", "shape": [1' + b"0" * 5000 + b"]}]}",
+        None,
+        400,
+        "Invalid JSON",
+    ),
 ]
 
 
@@ -133,6 +143,7 @@ def test_requests_that_are_none(client, body, length, status, says):
     [
         ({"shape": [1, 3, 64, 63]}, "are not 12096 numbers"),
         ({"shape": [0, 3, 64, 64]}, "sizes start at 1"),
+        ({"shape": [10**4000] * 8}, "sizes start at 1"),
         ({"shape": [-1, 3, 64, 64]}, "sizes start at 1"),
         ({"shape": []}, "sizes start at 1"),
         ({"shape": [10**9] * 8}, "numbers of type"),
@@ -165,6 +176,14 @@ def test_what_the_graph_does_not_take_is_422(client, tensors, says):
     assert says in answer.json()["error"]
 
 
+def test_an_input_that_comes_twice_is_none(client):
+    asked = request(image())
+    asked["inputs"] *= 2
+    answer = client.post("/v2/models/tiny/infer", json=asked)
+    assert answer.status_code == 400
+    assert "'image' comes twice" in answer.json()["error"]
+
+
 def test_numbers_that_are_no_numbers_are_refused(client):
     """NaN in, NaN out: that is no answer."""
     asked = json.dumps(request(np.full((1, 3, 64, 64), np.nan, np.float32)))
@@ -188,6 +207,23 @@ def test_classes_are_checked_before_they_meet_others(asked_client):
     assert "different numbers of photos" in ask([[1], [2]]).json()["error"]
     assert "numbers of type INT64" in ask([[2**70]]).json()["error"]
     assert "numbers of type INT64" in ask([[1.5]]).json()["error"]
+    assert "the classifier has 10" in ask([[1] * 11]).json()["error"]
+
+
+def test_more_maps_than_the_memory_should_hold_are_413(tiny_classes_artifact):
+    """A short request can ask for a long answer."""
+    explainer = Explainer.load(tiny_classes_artifact)
+    content, _ = png(20, 20)
+    with TestClient(make_app(explainer, ServeSettings("asked", max_body=6000))) as client:
+
+        def explain(count):
+            query = "&".join(f"class={index}" for index in range(count))
+            return client.post(f"/explain?{query}", content=content)
+
+        assert len(explain(5).json()["results"]) == 5
+        answer = explain(10)  # of 16 x 16 float32
+    assert answer.status_code == 413
+    assert "would have 10,280 bytes, and may have 6,000" in answer.json()["error"]
 
 
 def test_a_photo_is_explained(client, local):
@@ -231,6 +267,36 @@ def test_bodies_that_are_no_photo(client):
     assert post(png()[0])[0] == 200
 
 
+def test_formats_that_run_programs_are_no_photos(client):
+    """Pillow would give EPS to Ghostscript."""
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+    with Image.open(io.BytesIO(eps)) as image_file:
+        assert image_file.format == "EPS"
+    answer = client.post("/explain", content=eps, headers={"content-type": "image/x-eps"})
+    assert answer.status_code == 422
+    assert "not an image, or of a format" in answer.json()["error"]
+
+
+def test_errors_of_the_framework_look_like_ours(client):
+    assert client.get("/no/such/place").json() == {"error": "Not Found"}
+    assert client.get("/explain").json() == {"error": "Method Not Allowed"}
+
+
+def test_a_model_that_breaks_is_a_500_that_says_no_secrets(local, monkeypatch):
+    def broken(_):
+        message = "in /secret/place"
+        raise RuntimeError(message)
+
+    app = make_app(local, ServeSettings("tiny"))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        monkeypatch.setattr(app.state.service.batcher, "_run", broken)
+        answer = client.post("/explain", content=png()[0])
+        assert answer.status_code == 500
+        assert answer.json() == {"error": "The server failed: its log says why."}
+        monkeypatch.undo()
+        assert client.post("/explain", content=png()[0]).status_code == 200
+
+
 def test_a_body_that_says_less_than_it_is(client):
     def endless():
         for _ in range(40):
@@ -244,6 +310,30 @@ def test_too_many_pixels_are_413(local):
     with TestClient(make_app(local, settings)) as client:
         assert client.post("/explain", content=png()[0]).status_code == 413
         assert client.post("/explain", content=png(70, 79)[0]).status_code == 200
+
+
+def test_large_photos_are_decoded_one_at_a_time(local, monkeypatch):
+    """Each takes a gigabyte or more; also while others gave up waiting."""
+    monkeypatch.setattr("engines.serve.service._LARGE_PHOTO", 70 * 80 - 1)
+    app = make_app(local, ServeSettings("tiny", timeout=0.4, delay=0))
+    decode = app.state.service._prepare
+    inside, most = [], []
+
+    def slow(content):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.3)
+        inside.pop()
+        return decode(content)
+
+    monkeypatch.setattr(app.state.service, "_prepare", slow)
+
+    def post(_):
+        return client.post("/explain", content=png()[0]).status_code
+
+    with TestClient(app) as client, ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(post, range(8))) <= {200, 503}
+    assert max(most) == 1
 
 
 def test_a_key_is_asked_for(local):
@@ -261,6 +351,13 @@ def test_a_key_is_asked_for(local):
             assert answer.headers["www-authenticate"] == "Bearer"
         for headers in ({"authorization": "bearer s3cret"}, {"x-api-key": "s3cret"}):
             assert client.post("/explain", content=content, headers=headers).status_code == 200
+
+
+def test_a_key_may_have_any_letters(local):
+    with TestClient(make_app(local, ServeSettings("tiny", api_key="schlüssel"))) as client:
+        for key, status in (("schlüssel", 200), ("schlussel", 401)):
+            headers = {"x-api-key": key.encode()}
+            assert client.get("/v2/models/tiny", headers=headers).status_code == status
 
 
 def test_the_page_loads_nothing_from_elsewhere(client):
@@ -284,7 +381,7 @@ def test_figures_for_prometheus(local):
 
 
 def test_a_request_that_takes_too_long_is_503(local):
-    with TestClient(make_app(local, ServeSettings("tiny", timeout=0.001))) as client:
+    with TestClient(make_app(local, ServeSettings("tiny", timeout=0.001, delay=0))) as client:
         answer = client.post("/explain", content=png(2000, 2000)[0])
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "1"

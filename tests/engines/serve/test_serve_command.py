@@ -1,11 +1,13 @@
 """`ptame serve` as a process: clients, load, signals."""
 
+import json
 import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -130,6 +132,80 @@ def test_what_is_no_http_hurts_nobody(serve, photo_folder):
             one.settimeout(5)
             assert b"200 OK" not in one.recv(2000)
     assert post(url, (photo_folder / "a.png").read_bytes())[0] == 200
+
+
+def closes(connection, seconds):
+    """Whether the other side ends a connection in time; what it says before is read."""
+    connection.settimeout(seconds)
+    try:
+        while connection.recv(4096):
+            pass
+    except TimeoutError:
+        return False
+    except ConnectionResetError:
+        pass
+    return True
+
+
+def test_who_is_slow_holds_no_connection(serve, photo_folder):
+    _, url = serve("--timeout", "1s", "--max-body", "0.01")
+    host, port = url.removeprefix("http://").split(":")
+
+    def connected(*words):
+        one = socket.create_connection((host, int(port)), timeout=10)
+        one.sendall(b"".join(words))
+        return one
+
+    head = b"POST /explain HTTP/1.1\r\nhost: here\r\n"
+    silent = connected()
+    half_a_head = connected(head)
+    half_a_body = connected(head, b"content-length: 100\r\n\r\n", b"x" * 50)
+    refused = connected(head, b"content-length: 99999999\r\n\r\n", b"x" * 50)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:  # drop by drop, so that no connection is idle
+        try:
+            for one, word in ((half_a_head, b"a: b\r\n"), (refused, b"x")):
+                one.sendall(word)
+        except OSError:
+            break
+        time.sleep(0.2)
+    for one in (silent, half_a_head, half_a_body, refused):
+        with one:
+            assert closes(one, 20)
+    assert urllib.request.urlopen(f"{url}/healthz", timeout=60).status == 200
+
+
+def test_another_precision_is_served_when_asked_for(serve, tiny_artifact, make_photos, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    make_photos(photos, 8)
+    words = ["serve", str(tiny_artifact), "--engine", "fp16"]
+    assert run(words) == 2  # how to lower it, but never FP32 instead
+    process, url = serve("--engine", "fp16", "--photos", str(photos))
+    config = json.loads(urllib.request.urlopen(f"{url}/v2/models/model/config").read())
+    manifest = json.loads(config["parameters"]["ptame"]["string_value"])
+    assert manifest["precision"] == "fp16"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--host", ""], "--host is empty"),
+        (["--host", "a" * 70], "Cannot listen at aaa"),
+        (["--max-body", "nan"], "--max-body must be a number"),
+        (["--max-pixels", "inf"], "--max-pixels must be a number"),
+        (["--name", "a/b"], "cannot be a model's name"),
+        (["--name", ""], "cannot be a model's name"),
+        (["--queue-delay", "1h"], "--queue-delay 3600s is not less than --timeout 30s"),
+        (["--engine", "int8"], "is fp32. Lower it first (ptame quantize"),
+        (["--engine", "fp32", "--photos", "."], "is fp32 already, nothing is lowered"),
+    ],
+)
+def test_options_that_mean_nothing(tiny_artifact, capsys, options, says):
+    assert run(["serve", str(tiny_artifact), *options]) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
 
 
 def test_bad_usage(tiny_artifact, tmp_path, capsys, monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 from tritonclient.grpc import model_config_pb2 as schema
 
 from engines.triton.config import Serving, parse_config
-from engines.triton.repository import Artifact, write_models
+from engines.triton.repository import Artifact, Wanted, write_models
 from ptame_deploy.artifacts import GraphManifest
 from ptame_deploy.cli import run
 from ptame_deploy.errors import InvalidInputError
@@ -74,7 +74,8 @@ def test_classes_as_an_input_and_class_names(tiny_classes_artifact, export_tiny,
 def test_the_ensemble_hands_on_what_fits(tiny_classes_artifact, tmp_path):
     artifact = Artifact.read(tiny_classes_artifact)
     serving = Serving("onnxruntime", max_batch=4)
-    made = write_models(artifact, tmp_path, "m", serving, ensemble=True, also_classifier=True)
+    wanted = [Wanted(artifact, "m", serving)]
+    made = write_models(wanted, tmp_path, ensemble=True, also_classifier=True)
     assert made == ["m", "m-classifier", "m-decode", "m-photo"]
     graph, decode, whole = (read(tmp_path / name) for name in ("m", "m-decode", "m-photo"))
     assert decode.output[0].data_type == graph.input[0].data_type == schema.TYPE_UINT8
@@ -99,6 +100,10 @@ def test_the_ensemble_hands_on_what_fits(tiny_classes_artifact, tmp_path):
         (["--max-batch", "0"], 2, "--max-batch must be at least 1"),
         (["--model-version", "0"], 2, "--model-version must be at least 1"),
         (["--queue-delay", "soon"], 2, "--queue-delay must be a time"),
+        (["--queue-delay", "99999h"], 2, "--queue-delay must be at most 60s"),
+        (["--max-batch", "99999999999"], 2, "--max-batch must be at most 2147483647"),
+        (["--instances", "99999999999"], 2, "--instances must be at most 2147483647"),
+        (["--name", "größe"], 2, "cannot be a model's name"),
     ],
 )
 def test_bad_usage_writes_nothing(tiny_artifact, tmp_path, capsys, options, code, says):
@@ -117,6 +122,34 @@ def test_a_folder_that_is_no_model_is_left_alone(tiny_artifact, tmp_path, capsys
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+def test_models_come_all_or_not_at_all(tiny_artifact, tmp_path, capsys):
+    import shutil
+
+    for name in ("a/model", "b/model", "b/other"):
+        shutil.copytree(tiny_artifact, tmp_path / name)
+    repository = tmp_path / "models"
+    words = ["triton", "-o", str(repository), "--ensemble"]
+    assert run([*words, str(tmp_path / "a/model"), str(tmp_path / "b/model")]) == 2
+    assert "Two models would be called model" in capsys.readouterr().err
+    assert not list(repository.iterdir())
+    (repository / "other").mkdir()
+    assert run([*words, str(tmp_path / "a/model"), str(tmp_path / "b/other")]) == 2
+    assert [path.name for path in repository.iterdir()] == ["other"]
+    (repository / "other").rmdir()
+    assert run([*words, str(tmp_path / "a/model"), str(tmp_path / "b/other")]) == 0
+    assert len(list(repository.iterdir())) == 6
+
+
+def test_a_configuration_that_is_none_is_left_alone(tiny_artifact, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    for content in (b"\xff\xfe no text", b"name: nothing {"):
+        (tmp_path / "mine/config.pbtxt").write_bytes(content)
+        words = ["triton", str(tiny_artifact), "-o", str(tmp_path), "--name", "mine"]
+        assert run(words) == 2
+        assert "config.pbtxt cannot be read" in " ".join(capsys.readouterr().err.split())
+        assert (tmp_path / "mine/config.pbtxt").read_bytes() == content
+
+
 def test_corrupt_artifacts_and_missing_schema(tiny_artifact, tmp_path, capsys, monkeypatch):
     import shutil
     import sys
@@ -131,7 +164,9 @@ def test_corrupt_artifacts_and_missing_schema(tiny_artifact, tmp_path, capsys, m
     assert "ptame-deploy[triton]" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "http://", "grpc://a:99999", "http://me@host:1"])
+@pytest.mark.parametrize(
+    "url", ["ftp://x", "http://", "grpc://a:99999", "http://me@host:1", "http://[::1"]
+)
 def test_addresses_that_are_none(url, photo_folder, tmp_path, capsys):
     assert run(["client", url, str(photo_folder), "-o", str(tmp_path / "o")]) == 2
     assert "is no address" in capsys.readouterr().err
@@ -166,16 +201,17 @@ def test_an_engines_profile_bounds_the_batch(tiny_artifact, tmp_path, monkeypatc
 
     serving = serving_of(artifact, {})
     assert (serving.backend, serving.gpu, serving.max_batch) == ("tensorrt", True, 8)
-    assert write_models(artifact, tmp_path / "models", "engine", serving) == ["engine"]
+    models = tmp_path / "models"
+    assert write_models([Wanted(artifact, "engine", serving)], models) == ["engine"]
     config = read(tmp_path / "models/engine")
     assert (config.backend, config.max_batch_size) == ("tensorrt", 8)
     assert config.instance_group[0].kind == schema.ModelInstanceGroup.KIND_GPU
     served = tmp_path / "models/engine/1/model.plan"
     assert served.read_bytes() == (plan / "model.plan").read_bytes()
     with pytest.raises(InvalidInputError, match="takes 1 to 8 photos, Triton would give it 1 to 9"):
-        write_models(artifact, tmp_path / "models", "e2", serving_of(artifact, {"max_batch": 9}))
+        write_models([Wanted(artifact, "e2", serving_of(artifact, {"max_batch": 9}))], models)
     with pytest.raises(InvalidInputError, match="cannot be cut out of one"):
-        write_models(artifact, tmp_path / "models", "e3", serving, also_classifier=True)
+        write_models([Wanted(artifact, "e3", serving)], models, also_classifier=True)
 
 
 def test_a_second_version_stands_beside_the_first(tiny_artifact, export_tiny, tmp_path, capsys):
