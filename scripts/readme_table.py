@@ -39,8 +39,15 @@ _TRIED = {
     "ic50_matched": "IC 50 % (matched) ↑",
     "ad100_matched": "AD 100 % (matched) ↓",
 }
+_DONE = {
+    ("superpixels",): "superpixels alone, untrained",
+    ("start",): "trained, without superpixels",
+    ("start", "superpixels"): "trained, with superpixels",
+    ("all",): "trained, rows at all taps, without superpixels",
+    ("all", "superpixels"): "trained, rows at all taps, with superpixels",
+}
 _TRAINING_NOTE = (
-    "The start's mean, and by how much the trained explainer differs from it, photo by photo, with "
+    "The start's mean, and by how much the other explainer differs from it, photo by photo, with "
     "the 95 % bootstrap interval; bold where that excludes 0. Every photo was judged by an "
     "explainer that was trained on other photos. Seconds are of one training on two shared cores, "
     "the scoring of masked copies included where no earlier run had kept the scores."
@@ -140,15 +147,17 @@ def render_trials(trials: Sequence[dict[str, Any]]) -> str:
         lines = [
             f"**{one['backbone']}.** {folds}, {one['masks']} masks a photo; {where}; {when}.",
             "",
-            f"| auxiliary, rows | {' | '.join(_TRIED.values())} | s |",
+            f"| auxiliary, and what was done | {' | '.join(_TRIED.values())} | s |",
             f"|---|{'---:|' * (len(_TRIED) + 1)}",
         ]
-        for name, changes in one["trained_minus_start"].items():
-            start = one["methods"][name.rpartition("/")[0]]
+        changed = one.get("superpixels_minus_start", {}) | one["trained_minus_start"]
+        for name, changes in changed.items():
+            auxiliary, *done = name.split("/")
+            start = one["methods"][auxiliary]
             cells = [_change(start[column], changes[column]) for column in _TRIED]
-            seconds = [gain["seconds"] for gain in one["training"][name]]
-            cells.append(f"{max(seconds):.0f}")
-            lines.append(f"| {name.removesuffix('/start')} | {' | '.join(cells)} |")
+            seconds = [gain["seconds"] for gain in one["training"].get(name, [])]
+            cells.append(f"{max(seconds):.0f}" if seconds else "0")
+            lines.append(f"| {auxiliary}: {_DONE[tuple(done)]} | {' | '.join(cells)} |")
         blocks.append("\n".join(lines))
     return "\n\n".join([*blocks, _TRAINING_NOTE])
 

@@ -28,7 +28,7 @@ from bench.measures.measure import Measure, MeasureSettings
 from bench.measures.registry import choose
 from bench.suite import exit_code
 from engines.onnx_runtime import OnnxRuntime
-from ptame_deploy.artifacts import Provenance
+from ptame_deploy.artifacts import Provenance, SuperpixelRecord
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone, load_backbone
 from ptame_deploy.bootstrap import difference, interval
@@ -53,19 +53,21 @@ Values = dict[str, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to train: the auxiliary with its sizes, and which taps get rows."""
+    """A way to train: the auxiliary with its sizes, which taps get rows, and superpixels."""
 
     auxiliary: str
     sizes: tuple[int, ...] | None
     rows: Rows
+    superpixels: SuperpixelRecord | None
 
     @classmethod
     def parse(cls, text: str) -> "Variant":
-        """Read AUXILIARY[@SIZE+SIZE][/all], as self or efficientnet_lite0@224+448/all."""
-        name, _, rows = text.partition("/")
+        """Read AUXILIARY[@SIZE+SIZE][/all][/plain], as self or efficientnet_lite0@224+448/all."""
+        name, *choices = text.split("/")
         auxiliary, _, sizes = name.partition("@")
         found = tuple(int(size) for size in sizes.split("+")) if sizes else None
-        return cls(auxiliary, found, "all" if rows == "all" else "start")
+        superpixels = None if "plain" in choices else SuperpixelRecord()
+        return cls(auxiliary, found, "all" if "all" in choices else "start", superpixels)
 
     @property
     def start(self) -> str:
@@ -76,7 +78,12 @@ class Variant:
     @property
     def name(self) -> str:
         """Name of the variant."""
-        return f"{self.start}/{self.rows}"
+        return f"{self.start}/{self.rows}{'/superpixels' if self.superpixels else ''}"
+
+    @property
+    def pooled_start(self) -> str:
+        """Name of the start whose maps are averaged over superpixels."""
+        return f"{self.start}/superpixels"
 
 
 class Trials:
@@ -164,7 +171,7 @@ def main() -> int:
     parser.add_argument("--backbone", required=True)
     parser.add_argument("--class-names")
     parser.add_argument(
-        "--variants", default="efficientnet_lite0@224,efficientnet_lite0@224/all,self"
+        "--variants", default="efficientnet_lite0@224,efficientnet_lite0@224/plain,self"
     )
     parser.add_argument("--folds", type=int, default=4)
     parser.add_argument("--judged", type=int, help="only so many of the folds (all)")
@@ -222,6 +229,11 @@ def _run(arguments: argparse.Namespace) -> None:
             variant.name: _differences(joined[variant.name], joined[variant.start])
             for variant in variants
         },
+        "superpixels_minus_start": {
+            variant.pooled_start: _differences(joined[variant.pooled_start], joined[variant.start])
+            for variant in variants
+            if variant.superpixels is not None
+        },
         "training": gains,
         "by_masks": [_by_masks(backbone, variants[0], photos, count) for count in counts],
     }
@@ -244,17 +256,18 @@ def _one_fold(
     """Judge a fold's photos by the start, and by what was trained on the others."""
     backbone = trials.backbone
 
-    def start() -> NDArray[np.float32]:
-        started = start_on_photos(
+    def start(superpixels: SuperpixelRecord | None = None) -> NDArray[np.float32]:
+        explainer = start_on_photos(
             backbone, auxiliary, others, "auto", batch_size=BATCH, workers=0, seed=0,
             say=console.detail,
-        )  # fmt: skip
-        return trials.maps(auxiliary, started.explainer, fold)
+        ).explainer  # fmt: skip
+        explainer.superpixels = superpixels
+        return trials.maps(auxiliary, explainer, fold)
 
     def trained() -> NDArray[np.float32]:
         settings = FewSettings(
             masks=MaskSettings(count=arguments.masks), rows=variant.rows,
-            cache=cache_folder("scores"),
+            superpixels=variant.superpixels, cache=cache_folder("scores"),
         )  # fmt: skip
         result = train(backbone, auxiliary, others, settings, progress=console.steps)
         assert result.gain is not None
@@ -263,7 +276,10 @@ def _one_fold(
         write_text(kept, json.dumps(record))
         return trials.maps(auxiliary, result.explainer, fold)
 
-    for name, maps in ((variant.start, start), (variant.name, trained)):
+    named = [(variant.start, start), (variant.name, trained)]
+    if variant.superpixels is not None:
+        named.insert(1, (variant.pooled_start, lambda: start(variant.superpixels)))
+    for name, maps in named:
         if len(found.get(name, [])) <= number:  # variants may share a start
             found.setdefault(name, []).append(trials.judged(f"{name}.{number}", maps, fold))
     kept = trials.work / f"{variant.name.replace('/', '-')}.{number}.json"
@@ -276,8 +292,9 @@ def _by_masks(
     """Train on all photos with so many masks each; the gain is on photos left out in turn."""
     auxiliary = options.load_auxiliary(backbone, variant.auxiliary, None, variant.sizes, seed=0)
     settings = FewSettings(
-        masks=MaskSettings(count=count), rows=variant.rows, cache=cache_folder("scores")
-    )
+        masks=MaskSettings(count=count), rows=variant.rows, superpixels=variant.superpixels,
+        cache=cache_folder("scores"),
+    )  # fmt: skip
     result = train(backbone, auxiliary, photos, settings, progress=console.steps)
     assert result.gain is not None
     found = {"masks": count, "gain": result.gain.record(), "by_photos": result.record["curve"]}
