@@ -139,6 +139,8 @@ def report(path: Path, result: "Trained", classifier: "Backbone", auxiliary: "Au
         facts["Masks a photo"] = str(record["masks"]["count"])
         facts["Coefficients, penalty"] = f"{record['coefficients']}, {record['penalty']:g}"
         facts["Classifier passes"] = f"{record['classifier_passes']:,}"
+        pooled = result.explainer.superpixels
+        facts["Superpixels"] = "none" if pooled is None else f"{pooled.grid} x {pooled.grid} seeds"
     else:
         facts["Steps"] = f"{record['steps']} of batches of {record['batch_size']}"
         facts["Loss weights"] = record["loss"]
