@@ -178,14 +178,11 @@ def _show_plan(directory: Path, manifest: "PlanManifest") -> None:
 
 def _show_common(manifest: "GraphManifest") -> None:
     classifier, explainer = manifest.classifier, manifest.explainer
+    pooled = "" if explainer.superpixels is None else ", with superpixels"
     lines = [
         ("classifier", f"{classifier.name}, {classifier.num_classes} classes"),
         ("", f"weights: {classifier.weights.source}, {classifier.weights.sha256[:12]}"),
-        (
-            "explainer",
-            f"{explainer.auxiliary}, {explainer.state} ({explainer.start})"
-            f"{'' if explainer.superpixels is None else ', with superpixels'}",
-        ),
+        ("explainer", f"{explainer.auxiliary}, {explainer.state} ({explainer.start}){pooled}"),
         ("photos", str(manifest.preprocessing).removeprefix("photos: ")),
         *(("input", _tensor(tensor)) for tensor in manifest.inputs),
         *(("output", _tensor(tensor)) for tensor in manifest.outputs),
