@@ -98,8 +98,9 @@ class Superpixels(nn.Module):
         """Average maps (B, K, h, w) over `regions`, and keep a part of what they were."""
         flat = maps.float().flatten(2)
         means = (flat @ regions) / (regions.sum(1, keepdim=True) + _TINY)  # (B, K, seeds)
-        pooled: Tensor = means @ regions.transpose(1, 2) + self.record.kept * flat
-        return pooled.unflatten(2, self.size)
+        pooled = means @ regions.transpose(1, 2) + self.record.kept * flat
+        found: Tensor = pooled.unflatten(2, self.size)
+        return found
 
     def _shrunk(self, image: Tensor) -> Tensor:
         """Bring photos to the maps' size, every pixel of them counted."""
