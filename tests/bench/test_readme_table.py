@@ -200,17 +200,25 @@ def test_trials_show_start_and_change_with_its_interval(script):
         "device": {"cpu": "A Processor", "cores": 2},
         "provenance": {"created": "2026-01-02T03:04", "versions": {"ptame-deploy": "0.1.0"}},
         "methods": {"self": {name: told(40.0, 39, 41) for name in columns}},
+        "superpixels_minus_start": {
+            "self/superpixels": {name: told(2.0, 1.0, 3.0) for name in columns}
+        },
         "trained_minus_start": {
-            "self/all": {name: told(-0.5, -1.0, 0.25) for name in columns}
+            "self/all/superpixels": {name: told(-0.5, -1.0, 0.25) for name in columns}
             | {"insertion": told(1.5, 0.5, 2.5)}
         },
-        "training": {"self/all": [{"seconds": 61.2}, {"seconds": 59.0}]},
+        "training": {"self/all/superpixels": [{"seconds": 61.2}, {"seconds": 59.0}]},
     }
     table = script.render_trials([trials])
     assert "9 of 12 photos in 4 folds, 32 masks a photo; A Processor, 2 cores; 2026-01-02" in table
-    row = next(line for line in table.splitlines() if line.startswith("| self/all"))
-    assert row == (
-        "| self/all | 40.0, **+1.50** (+0.50 to +2.50) "
+    pooled, trained = [line for line in table.splitlines() if line.startswith("| self: ")]
+    assert pooled == (
+        "| self: superpixels alone, untrained "
+        + "| 40.0, **+2.00** (+1.00 to +3.00) " * 5
+        + "| 0 |"
+    )
+    assert trained == (
+        "| self: trained, rows at all taps, with superpixels | 40.0, **+1.50** (+0.50 to +2.50) "
         + "| 40.0, -0.50 (-1.00 to +0.25) " * 4
         + "| 61 |"
     )

@@ -52,7 +52,9 @@ def grad_cam(source):
 def p_tame(source):
     auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_sizes=(64,), seed=0)
     explainer, _ = start_explainer(auxiliary, 10, None, seed=0)
-    record = SimpleNamespace(auxiliary_label="x", state="initialised", weights_sha256="y")
+    record = SimpleNamespace(
+        auxiliary_label="x", state="initialised", weights_sha256="y", superpixels=None
+    )
     manifest = SimpleNamespace(explainer=record, cautions=[])
     return source_method(SOURCE, SOURCE_LABEL, source, auxiliary, explainer, manifest)
 
