@@ -7,6 +7,7 @@ ENVIRONMENT := $(VENV)/.complete
 BENCH_JSON ?= bench-work/bench.json
 BENCH_PRECISION_JSON ?= bench-work/bench-precision.json
 BENCH_TRAINING_JSON ?= bench-work/bench-training.json
+BENCH_ARCHIVE_JSON ?= bench-work/bench-archive.json
 # With photos and a classifier of your own:
 #   make bench BENCH_PRECISION_ARGUMENTS="--backbone my.py:factory --photos FOLDER"
 BENCH_PRECISION_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 \
@@ -20,14 +21,16 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo train-demo test lint bench bench-train report environment triton-environment cpp-headers clean
+.PHONY: help demo train-demo test test-all lint bench bench-train bench-archive report environment triton-environment cpp-headers clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
 	@echo "make train-demo PHOTOS=FOLDER  train the demo's explainer on photos of yours"
 	@echo "make test      lint, types and tests"
+	@echo "make test-all  the same, with the tests that take long"
 	@echo "make report    compare explanation methods on the demo's photos (report-work/report/)"
 	@echo "make bench-train  time a training step in its fast form and in the paper's"
+	@echo "make bench-archive  photos a second of ptame explain-archive, by one worker and by two"
 	@echo "make bench     reproduce the README's tables of speed and precision, and check their limits"
 
 # tritonserver comes with a package that needs an older NumPy.
@@ -58,7 +61,7 @@ $(ENVIRONMENT): pyproject.toml constraints.txt
 		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable ".[demo,train,evaluate,triton,serve,rtx,dev]"
+		--constraint constraints.txt --editable ".[demo,train,evaluate,triton,serve,archive,rtx,dev]"
 	@touch $@
 
 demo: $(ENVIRONMENT)
@@ -87,13 +90,14 @@ lint: $(ENVIRONMENT)
 	$(BIN)/mypy
 
 # A thread a worker: more of them wait for each other. A module's tests share what they export.
-test: lint
+test: TESTS = -m "not slow"
+test test-all: lint
 	@$(MAKE) --no-print-directory triton-environment \
 		|| echo "No environment for tritonserver can be made here: its tests are skipped."
 	@$(MAKE) --no-print-directory cpp-headers \
 		|| echo "No headers for the C++ library can be had here: its tests are skipped."
 	OMP_NUM_THREADS=1 PTAME_TRITON_VENV=$(abspath $(TRITON)) \
-		PTAME_CPP_HEADERS=$(abspath $(CPP_HEADERS)) $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+		PTAME_CPP_HEADERS=$(abspath $(CPP_HEADERS)) $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
 
 bench: $(ENVIRONMENT)
 	$(BIN)/python scripts/benchmark.py --json "$(BENCH_JSON)" $(BENCH_ARGUMENTS)
@@ -102,6 +106,11 @@ bench: $(ENVIRONMENT)
 
 bench-train: $(ENVIRONMENT)
 	$(BIN)/python scripts/benchmark_training.py --json "$(BENCH_TRAINING_JSON)"
+
+bench-archive: $(ENVIRONMENT)
+	$(BIN)/python scripts/demo_photos.py bench-work/photos --crops bench-work/crops
+	$(BIN)/ptame export --backbone timm:tf_efficientnet_lite2 --explainer shipped -o bench-work/archive-model
+	$(BIN)/python scripts/benchmark_archive.py --json "$(BENCH_ARCHIVE_JSON)"
 
 report: $(ENVIRONMENT)
 	$(BIN)/python scripts/demo_photos.py report-work/photos --crops report-work/crops

