@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,7 +45,9 @@ class ArchivedExplanation:
     error: str | None
 
 
-def read_archive(location: str, *, incomplete: bool = False) -> Iterator[ArchivedExplanation]:
+def read_archive(
+    location: str | Path, *, incomplete: bool = False
+) -> Iterator[ArchivedExplanation]:
     """Read what ``ptame explain-archive`` wrote, row by row, in the order of its inputs.
 
     Args:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engines.archive.contents import count_rows
 from engines.archive.folder import ArchiveFolder
-from engines.archive.locations import Entry, find_entries
+from engines.archive.locations import find_entries
 from engines.archive.manifest import ARCHIVE_MANIFEST, ArchiveManifest, Settings
 from engines.archive.shards import Shard, fingerprint, plan_shards
 from engines.archive.worker import Report
@@ -113,9 +113,15 @@ def plan_archive(sources: Sequence[str], model: Model, output: str, settings: Se
         MissingRequirementError: a file system's package is missing, or the disk is full.
     """
     folder = ArchiveFolder(output)
+    for source in sources:
+        if folder.lies_in(source):
+            message = (
+                f"-o {folder.name} lies in {printable(source)}: its Parquet files would be taken "
+                "for photos. Choose another -o."
+            )
+            raise InvalidInputError(message)
     folder.check_writable()
     entries = find_entries(sources)
-    _refuse_own_parts(folder, entries)
     shards = plan_shards(
         entries,
         size=settings.shard_size,
@@ -209,13 +215,3 @@ def _run(
             f"the same command tries them again:\n{listed}"
         )
         raise CheckFailedError(message)
-
-
-def _refuse_own_parts(folder: ArchiveFolder, entries: Sequence[Entry]) -> None:
-    for entry in entries:
-        if folder.holds(entry.url):
-            message = (
-                f"{printable(entry.url)} is an input and lies in the folder for the archive: its "
-                "parts would be taken for photos. Choose another -o."
-            )
-            raise InvalidInputError(message)

@@ -54,10 +54,11 @@ class ArchiveFolder:
         self._local = Path(self._path) if is_local(self._fs) else None
         self.location = location if self._local is None else self._path
 
-    def holds(self, url: str) -> bool:
-        """Whether a file is inside this folder."""
-        fs, path = open_location(url)
-        return type(fs) is type(self._fs) and path.startswith(self._path.rstrip("/") + "/")
+    def lies_in(self, source: str) -> bool:
+        """Whether this is a folder of inputs, or inside of one."""
+        fs, path = open_location(source)
+        here, there = f"{self._path.rstrip('/')}/", f"{path.rstrip('/')}/"
+        return type(fs) is type(self._fs) and here.startswith(there)
 
     def check_writable(self) -> None:
         """Find out before hours of work whether it can be written.
@@ -97,7 +98,7 @@ class ArchiveFolder:
             yield
 
     def read_manifest(self) -> ArchiveManifest | None:
-        """Return what ``archive.json`` says, or None where there is no archive.
+        """Return what ``_archive.json`` says, or None where there is no archive.
 
         Raises:
             ArtifactError: it is damaged.

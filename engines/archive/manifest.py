@@ -1,4 +1,4 @@
-"""``archive.json``: what an archive is made from, so that only the same run goes on with it."""
+"""``_archive.json``: what an archive is made from, so that only the same run goes on with it."""
 
 import json
 from typing import Literal
@@ -10,7 +10,8 @@ from ptame_deploy.errors import ArtifactError, InvalidInputError
 from ptame_deploy.preprocessing import Preprocessing
 from ptame_deploy.records import Record
 
-ARCHIVE_MANIFEST = "archive.json"
+# Readers of folders of Parquet files leave out what begins with an underscore.
+ARCHIVE_MANIFEST = "_archive.json"
 SCHEMA_VERSION = 1
 MapDtype = Literal["uint8", "float16"]
 
@@ -70,7 +71,7 @@ class ArchiveManifest(Record):
 
 
 def parse_manifest(text: str, where: str) -> ArchiveManifest:
-    """Read ``archive.json``.
+    """Read ``_archive.json``.
 
     Raises:
         ArtifactError: it is damaged, or of a newer ptame-deploy.

@@ -22,6 +22,7 @@ from ptame_deploy.errors import MissingRequirementError
 from ptame_deploy.machine import usable_cores
 
 OBJECT_STORE_BYTES = 100 * 2**20  # shards' names and reports alone pass through it
+REPORT_BYTES = 2**20
 TRIES = 4  # of a shard whose worker dies under it
 # Read by Ray when it is imported or started: nothing is sent home, nothing listens to a network.
 _LOCAL = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
@@ -92,7 +93,12 @@ def local_ray(cores: int) -> Iterator[None]:
     os.environ.update(_LOCAL)
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    with _ray(num_cpus=cores, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES):
+    with _ray(
+        address="local",  # whatever RAY_ADDRESS says
+        num_cpus=cores,
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+    ):
         yield
 
 
@@ -119,13 +125,12 @@ def _ray(**options: Any) -> Iterator[None]:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:  # it raises Exception itself, and much else
         ray.shutdown()
-        where = options.get("address")
         reason = " ".join(str(error).split())
         message = (
-            f"Ray at {where} cannot be joined: {reason}"
-            if where
-            else f"Ray could not be started on this machine: {reason} Where the machine is busy, "
-            "try again when it is less so."
+            f"Ray could not be started on this machine: {reason} Where the machine is busy, try "
+            "again when it is less so."
+            if options["address"] == "local"
+            else f"Ray at {options['address']} cannot be joined: {reason}"
         )
         raise MissingRequirementError(message) from error
     try:
@@ -152,6 +157,8 @@ def run_shards(shards: Sequence[Shard], task: Task, pool: Pool) -> Iterator[Repo
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = -1
+    # Reports are small; of the usual size, the object store would have room for one at a time.
+    context.target_max_block_size = REPORT_BYTES
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     rows = [{"shard": shard} for shard in shards]
     reports = ray.data.from_items(rows, override_num_blocks=len(rows)).map(

@@ -1,5 +1,6 @@
 """The photos of a shard, one after the other, wherever they are."""
 
+import os
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ def photos_of(shard: Shard, key_column: str | None = None) -> Iterator[Item]:
         OSError: a tar or Parquet file cannot be read; other file systems raise errors of their own.
     """
     if shard.kind == "photos":
+        _refuse_another_machines(shard)
         for url in shard.urls:
             yield Item(printable(url), None, _opener_of_file(url))
         return
@@ -52,6 +54,14 @@ def photos_of(shard: Shard, key_column: str | None = None) -> Iterator[Item]:
         yield from _photos_of_tar(fs, path, shard)
     else:
         yield from _photos_of_parquet(fs, path, shard, key_column)
+
+
+def _refuse_another_machines(shard: Shard) -> None:
+    """See that files are on this machine too: one may vanish, all are a disk that is not here."""
+    local = [url for url in shard.urls if is_local(open_location(url)[0])]
+    if local and not any(os.path.lexists(url) for url in local):
+        message = f"none of its photos is on this machine ({printable(local[0])} ...)"
+        raise FileNotFoundError(message)
 
 
 def _opener_of_file(url: str) -> Callable[[], Image.Image]:

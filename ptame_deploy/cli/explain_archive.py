@@ -137,8 +137,8 @@ def explain_archive(
 
 
 def _tell_pool(pool: "Pool") -> None:
-    gpus = f" and {pool.gpus:g} GPU" if pool.gpus else ""
-    console.info(f"{pool.workers} workers, each with {pool.threads} cores{gpus}")
+    gpus = f", GPUs of each: {pool.gpus:g}" if pool.gpus else ""
+    console.info(f"Workers: {pool.workers}, threads of each: {pool.threads}{gpus}")
 
 
 def _tell_report(report: "Report", advance: "Callable[[int], None]") -> None:

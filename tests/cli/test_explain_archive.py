@@ -29,7 +29,7 @@ def test_a_command_line(tiny_artifact, photo_folder, tmp_path):
     assert "Explained 9 of 12 photos: 6 Parquet files in" in done.stdout
     assert "3 of 12 photos could not be explained" in done.stderr
     assert "RANDOM" in done.stderr
-    assert "2 workers, each with 1 cores" in done.stderr
+    assert "Workers: 2, threads of each: 1" in done.stderr
     assert "Traceback" not in done.stderr
     explainer = Explainer.load(tiny_artifact, threads=1)
     rows = list(read_archive(tmp_path / "out"))
@@ -53,7 +53,7 @@ def test_bad_arguments(tiny_artifact, tiny_classes_artifact, photo_folder, tmp_p
     assert run(["explain-archive", model, photos, "-o", out, "--shard-size", "0"]) == 2
     assert run(["explain-archive", model, photos, "-o", out, "--map-dtype", "int4"]) == 2
     assert run(["explain-archive", model, photos, "-o", photos]) == 2
-    assert "lies in the folder for the archive" in capsys.readouterr().err
+    assert "would be taken for photos" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -56,7 +56,7 @@ def test_a_folder(make_archive, photos, tmp_path, explainer):
     assert {row.key for row in rows} == {None}
     assert_is_the_explainers(rows, NAMES, explainer, photos)
     kept = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert kept == [".ptame-lock", "archive.json", *(f"part-00000{n}.parquet" for n in range(3))]
+    assert kept == [".ptame-lock", "_archive.json", *(f"part-00000{n}.parquet" for n in range(3))]
 
 
 def test_maps_of_a_byte_and_no_maps(make_archive, photos, tmp_path, explainer):
@@ -193,11 +193,12 @@ def test_another_model_or_other_photos_are_refused(make_archive, photos, tmp_pat
 
 
 def test_folders_that_are_not_its_own_are_refused(make_archive, photos, tmp_path):
-    with pytest.raises(InvalidInputError, match="lies in the folder for the archive"):
-        make_archive([photos], photos)
+    for inside in (photos, photos / "out"):
+        with pytest.raises(InvalidInputError, match="would be taken for photos"):
+            make_archive([photos], inside)
     make_archive([photos], tmp_path / "out")
-    (tmp_path / "out/archive.json").unlink()
-    with pytest.raises(InvalidInputError, match=r"no archive\.json"):
+    (tmp_path / "out/_archive.json").unlink()
+    with pytest.raises(InvalidInputError, match=r"no _archive\.json"):
         make_archive([photos], tmp_path / "out")
     with pytest.raises(InvalidInputError, match="not an archive"):
         read_archive(tmp_path / "out")
@@ -223,13 +224,13 @@ def test_damage_is_found(make_archive, photos, tmp_path):
         make_archive([photos], tmp_path / "out")
     part.unlink()
     assert make_archive([photos], tmp_path / "out").done == 4
-    manifest = tmp_path / "out/archive.json"
+    manifest = tmp_path / "out/_archive.json"
     document = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(document | {"schema_version": 2}))
     with pytest.raises(ArtifactError, match="Update ptame-deploy"):
         read_archive(tmp_path / "out")
     manifest.write_text("{")
-    with pytest.raises(ArtifactError, match=r"not a valid archive\.json"):
+    with pytest.raises(ArtifactError, match=r"not a valid _archive\.json"):
         read_archive(tmp_path / "out")
 
 
@@ -284,9 +285,7 @@ def test_a_tar_that_is_damaged_elsewhere_says_what_is_missing(make_archive, phot
         memory.rm("/in", recursive=True)
 
 
-def test_files_that_vanish_are_bad_photos_and_shards_that_do_are_tried_again(
-    make_archive, photos, tmp_path, monkeypatch
-):
+def test_shards_that_cannot_be_read_are_tried_again(make_archive, photos, tmp_path, monkeypatch):
     tar = tar_of(tmp_path / "a.tar", photos)
     opened = type(tar).read_bytes(tar)
     from engines.archive import worker
@@ -323,7 +322,7 @@ def test_a_full_disk_ends_the_run_and_leaves_nothing_half(
         make_archive([photos], tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         ".ptame-lock",
-        "archive.json",
+        "_archive.json",
     ]
 
 
