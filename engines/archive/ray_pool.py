@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from engines.archive.explain_archive import Runner
 from engines.archive.pool import Pool, size_pool
@@ -162,7 +162,7 @@ def run_shards(shards: Sequence[Shard], task: Task, pool: Pool) -> Iterator[Repo
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     rows = [{"shard": shard} for shard in shards]
     reports = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        ArchiveWorker,
+        cast("Callable[[dict[str, Any]], dict[str, Any]]", ArchiveWorker),  # made in each actor
         fn_constructor_args=[task],
         # One shard at a time: the others stay free for whoever is ready first.
         compute=ray.data.ActorPoolStrategy(

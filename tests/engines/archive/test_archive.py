@@ -265,8 +265,9 @@ def test_columns_that_are_none(make_archive, photos, tmp_path):
 
 
 def test_an_empty_folder(make_archive, tmp_path):
+    (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidInputError, match="No photo, tar or Parquet file"):
-        make_archive([tmp_path], tmp_path / "out")
+        make_archive([tmp_path / "empty"], tmp_path / "out")
 
 
 def test_a_tar_that_is_damaged_elsewhere_says_what_is_missing(make_archive, photos, tmp_path):
