@@ -8,8 +8,10 @@ import logging
 import os
 import secrets
 import signal
+import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
@@ -24,8 +26,14 @@ from ptame_deploy.machine import usable_cores
 OBJECT_STORE_BYTES = 100 * 2**20  # shards' names and reports alone pass through it
 REPORT_BYTES = 2**20
 TRIES = 4  # of a shard whose worker dies under it
-# Read by Ray when it is imported or started: nothing is sent home, nothing listens to a network.
-_LOCAL = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# Nothing is sent home; the second keeps Ray off the network, on Linux too; the last keeps its
+# workings out of what is printed.
+_LOCAL = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
 
 
 @dataclass(frozen=True)
@@ -90,9 +98,8 @@ def local_ray(cores: int) -> Iterator[None]:
     Raises:
         MissingRequirementError: it does not start.
     """
-    os.environ.update(_LOCAL)
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    if "ray" not in sys.modules:  # which reads them once
+        os.environ.update(_LOCAL | {"RAY_AUTH_TOKEN": secrets.token_hex(32)})
     with _ray(
         address="local",  # whatever RAY_ADDRESS says
         num_cpus=cores,
@@ -122,10 +129,11 @@ def _ray(**options: Any) -> Iterator[None]:
     import ray
 
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        with _unheard():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:  # it raises Exception itself, and much else
         ray.shutdown()
-        reason = " ".join(str(error).split())
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         message = (
             f"Ray could not be started on this machine: {reason} Where the machine is busy, try "
             "again when it is less so."
@@ -136,9 +144,25 @@ def _ray(**options: Any) -> Iterator[None]:
     try:
         for number, handler in handlers.items():  # Ray takes SIGTERM for its own
             signal.signal(number, handler)
-        yield
+        with redirect_stdout(sys.stderr):  # what Ray tells of killed workers is no result
+            yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep off standard error what Ray's own libraries print there as they start."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def run_shards(shards: Sequence[Shard], task: Task, pool: Pool) -> Iterator[Report]:
@@ -161,17 +185,20 @@ def run_shards(shards: Sequence[Shard], task: Task, pool: Pool) -> Iterator[Repo
     context.target_max_block_size = REPORT_BYTES
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     rows = [{"shard": shard} for shard in shards]
-    reports = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        cast("Callable[[dict[str, Any]], dict[str, Any]]", ArchiveWorker),  # made in each actor
-        fn_constructor_args=[task],
-        # One shard at a time: the others stay free for whoever is ready first.
-        compute=ray.data.ActorPoolStrategy(
-            size=min(pool.workers, len(rows)), max_tasks_in_flight_per_actor=1
-        ),
-        num_cpus=pool.threads,
-        num_gpus=pool.gpus or None,
-        max_restarts=-1,
-        max_task_retries=TRIES - 1,
-    )
+    with warnings.catch_warnings():
+        # Ray 2.64 is to take no such settings; until it is there, nothing takes their place.
+        warnings.simplefilter("ignore")
+        reports = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            cast("Callable[[dict[str, Any]], dict[str, Any]]", ArchiveWorker),  # one an actor
+            fn_constructor_args=[task],
+            # One shard at a time: the others stay free for whoever is ready first.
+            compute=ray.data.ActorPoolStrategy(
+                size=min(pool.workers, len(rows)), max_tasks_in_flight_per_actor=1
+            ),
+            num_cpus=pool.threads,
+            num_gpus=pool.gpus or None,
+            max_restarts=-1,
+            max_task_retries=TRIES - 1,
+        )
     for row in reports.iter_rows():
         yield Report(**row)
