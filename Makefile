@@ -11,6 +11,7 @@ BENCH_CPP_JSON ?= bench-work/bench-cpp.json
 # make bench-serving BENCH_SERVING_ARGUMENTS="--clients 1 16 --seconds 60"
 BENCH_SERVING_JSON ?= bench-work/bench-serving.json
 BENCH_SERVING_ARGUMENTS ?=
+BENCH_ARCHIVE_JSON ?= bench-work/bench-archive.json
 # With photos and a classifier of your own:
 #   make bench BENCH_PRECISION_ARGUMENTS="--backbone my.py:factory --photos FOLDER"
 BENCH_PRECISION_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 \
@@ -24,16 +25,18 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo train-demo test lint bench bench-train bench-cpp bench-serving report environment triton-environment cpp-headers clean
+.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive report environment triton-environment cpp-headers clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
 	@echo "make train-demo PHOTOS=FOLDER  train the demo's explainer on photos of yours"
 	@echo "make test      lint, types and tests"
+	@echo "make test-all  the same, with the tests that take long"
 	@echo "make report    compare explanation methods on the demo's photos (report-work/report/)"
 	@echo "make bench-train  time a training step in its fast form and in the paper's"
 	@echo "make bench-cpp  time the C++ library beside Python's session, and check its limit"
 	@echo "make bench-serving  servers under load, with and without dynamic batching"
+	@echo "make bench-archive  photos a second of ptame explain-archive, by one worker and by two"
 	@echo "make bench     reproduce the README's tables of speed and precision, and check their limits"
 
 # tritonserver comes with a package that needs an older NumPy.
@@ -65,7 +68,7 @@ $(ENVIRONMENT): pyproject.toml constraints.txt
 		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable ".[demo,train,evaluate,triton,serve,rtx,dev]"
+		--constraint constraints.txt --editable ".[demo,train,evaluate,triton,serve,archive,rtx,dev]"
 	@touch $@
 
 demo: $(ENVIRONMENT)
@@ -94,13 +97,16 @@ lint: $(ENVIRONMENT)
 	$(BIN)/mypy
 
 # A thread a worker: more of them wait for each other. A module's tests share what they export.
-test: lint
+test: TESTS = -m "not slow"
+test: test-all
+
+test-all: lint
 	@$(MAKE) --no-print-directory triton-environment \
 		|| echo "No environment for tritonserver can be made here: its tests are skipped."
 	@$(MAKE) --no-print-directory cpp-headers \
 		|| echo "No headers for the C++ library can be had here: its tests are skipped."
 	OMP_NUM_THREADS=1 PTAME_TRITON_VENV=$(abspath $(TRITON)) \
-		PTAME_CPP_HEADERS=$(abspath $(CPP_HEADERS)) $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+		PTAME_CPP_HEADERS=$(abspath $(CPP_HEADERS)) $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
 
 bench: $(ENVIRONMENT)
 	$(BIN)/python scripts/benchmark.py --json "$(BENCH_JSON)" $(BENCH_ARGUMENTS)
@@ -119,6 +125,11 @@ bench-serving: $(ENVIRONMENT) triton-environment
 		-o bench-work/served
 	PTAME_TRITON_VENV=$(abspath $(TRITON)) $(BIN)/python scripts/benchmark_serving.py \
 		bench-work/served --json "$(BENCH_SERVING_JSON)" $(BENCH_SERVING_ARGUMENTS)
+
+bench-archive: $(ENVIRONMENT)
+	$(BIN)/python scripts/demo_photos.py bench-work/photos --crops bench-work/crops
+	$(BIN)/ptame export --backbone timm:tf_efficientnet_lite2 --explainer shipped -o bench-work/archive-model
+	$(BIN)/python scripts/benchmark_archive.py --json "$(BENCH_ARCHIVE_JSON)"
 
 report: $(ENVIRONMENT)
 	$(BIN)/python scripts/demo_photos.py report-work/photos --crops report-work/crops

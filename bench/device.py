@@ -1,11 +1,11 @@
 """Naming the machine that figures were taken on."""
 
-import os
 import platform
 from pathlib import Path
 
 from bench.results import Device
 from engines.gpu import find_gpu
+from ptame_deploy.machine import usable_cores
 
 
 def describe_device() -> Device:
@@ -13,7 +13,7 @@ def describe_device() -> Device:
     gpu = find_gpu()
     return Device(
         cpu=_cpu_model(),
-        cores=_usable_cores(),
+        cores=usable_cores(),
         system=f"{platform.system()} {platform.machine()}",
         gpu=str(gpu) if gpu else None,
     )
@@ -29,9 +29,3 @@ def _cpu_model() -> str:
         if key.strip() == "model name":
             return value.strip()
     return platform.processor() or platform.machine()
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux: what a container or taskset leaves
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -16,6 +16,7 @@ from ptame_deploy.errors import (
 )
 
 if TYPE_CHECKING:
+    from engines.archive.contents import ArchivedExplanation, read_archive
     from engines.explainer import Explainer, Explanation
     from ptame_deploy.artifacts import GraphManifest
     from ptame_deploy.auxiliaries import load_auxiliary
@@ -39,6 +40,7 @@ except PackageNotFoundError:  # run from a checkout that was never installed
     __version__ = "0+unknown"
 
 _LAZY = {
+    "ArchivedExplanation": "engines.archive.contents",
     "Backbone": "ptame_deploy.backbones",
     "Explainer": "engines.explainer",
     "ExplainerNet": "ptame_deploy.explainer",
@@ -54,6 +56,7 @@ _LAZY = {
     "load_backbone": "ptame_deploy.backbones",
     "load_explainer": "ptame_deploy.explainer_store",
     "quantize": "ptame_deploy.precision.passes",
+    "read_archive": "engines.archive.contents",
     "read_explainer_manifest": "ptame_deploy.explainer_store",
     "record_explainer": "ptame_deploy.explainer_store",
     "render": "ptame_deploy.rendering",
@@ -62,6 +65,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "ArchivedExplanation",
     "ArtifactError",
     "Backbone",
     "CheckFailedError",
@@ -82,6 +86,7 @@ __all__ = [
     "load_backbone",
     "load_explainer",
     "quantize",
+    "read_archive",
     "read_explainer_manifest",
     "record_explainer",
     "render",

@@ -9,16 +9,15 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from PIL import Image
 
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.photos import EXTENSIONS, decode_photo, find_photos, open_photo, printable
+from ptame_deploy.tar_photos import COMPRESSED, TAR, compressed_message, photos_in_tar
 
 LISTS = frozenset([".txt", ".lst"])
-SHARD = ".tar"
-COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 @dataclass(frozen=True)
@@ -83,18 +82,14 @@ def _bytes_of(photo: ShardPhoto) -> BytesIO:
 
 def _photos_of(path: Path) -> Iterator[Photo]:
     if path.is_dir():
-        shards = sorted(shard for shard in path.rglob(f"*{SHARD}") if shard.is_file())
+        shards = sorted(shard for shard in path.rglob(f"*{TAR}") if shard.is_file())
         for shard in shards:
             yield from _photos_of_shard(shard)
         if not shards or any(file.suffix.lower() in EXTENSIONS for file in path.rglob("*")):
             yield from find_photos([path])
     elif path.name.lower().endswith(COMPRESSED):
-        message = (
-            f"{path} is compressed: single photos cannot be read from it. Unpack it to a plain "
-            ".tar (photos do not get smaller by compressing them once more)."
-        )
-        raise InvalidInputError(message)
-    elif path.suffix.lower() == SHARD and path.is_file():
+        raise InvalidInputError(compressed_message(str(path)))
+    elif path.suffix.lower() == TAR and path.is_file():
         yield from _photos_of_shard(path)
     elif path.suffix.lower() in LISTS and path.is_file():
         yield from _photos_of_list(path)
@@ -104,20 +99,10 @@ def _photos_of(path: Path) -> Iterator[Photo]:
 
 def _photos_of_shard(shard: Path) -> Iterator[ShardPhoto]:
     try:
-        with tarfile.open(shard, "r:") as archive:
-            for member in archive:
-                known = PurePosixPath(member.name).suffix.lower() in EXTENSIONS
-                if known and member.isreg() and not member.issparse():
-                    yield ShardPhoto(shard, member.name, member.offset_data, member.size)
-            end = archive.offset
         with shard.open("rb") as file:
-            file.seek(end)
-            mark = file.read(tarfile.BLOCKSIZE)
-        # The reader takes damage for the end, and the photos behind it would be missing unseen.
-        if len(mark) < tarfile.BLOCKSIZE or any(mark):
-            message = f"damaged or cut short at byte {end:,}"
-            raise tarfile.ReadError(message)
-    except (tarfile.TarError, OSError, ValueError) as error:
+            for photo in photos_in_tar(file):
+                yield ShardPhoto(shard, photo.name, photo.offset, photo.size)
+    except (tarfile.TarError, OSError) as error:
         message = f"{shard} cannot be read as a plain tar file ({error})."
         raise InvalidInputError(message) from error
 

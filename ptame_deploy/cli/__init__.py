@@ -27,6 +27,7 @@ from ptame_deploy.cli.cpp_example import cpp_example
 from ptame_deploy.cli.doctor import doctor
 from ptame_deploy.cli.evaluate import evaluate
 from ptame_deploy.cli.explain import explain
+from ptame_deploy.cli.explain_archive import explain_archive
 from ptame_deploy.cli.export import export
 from ptame_deploy.cli.import_checkpoint import import_checkpoint
 from ptame_deploy.cli.inspect import inspect
@@ -56,8 +57,8 @@ app = typer.Typer(
     ),
 )
 for command in (
-    export, quantize, build, inspect, doctor, explain, evaluate, report, train, tune,
-    import_checkpoint, triton, client, serve, cpp_example,
+    export, quantize, build, inspect, doctor, explain, explain_archive, evaluate, report, train,
+    tune, import_checkpoint, triton, client, serve, cpp_example,
 ):  # fmt: skip
     app.command()(command)
 

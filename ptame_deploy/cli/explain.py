@@ -11,6 +11,7 @@ from ptame_deploy.cli import console, options
 if TYPE_CHECKING:
     from engines.beside import Beside
     from engines.explainer import Explainer
+    from ptame_deploy.artifacts import GraphManifest
 
 
 class ColorMapKind(StrEnum):
@@ -118,7 +119,7 @@ def explain_with(
     from engines.explain_folder import explain_folder
     from ptame_deploy.photos import find_photos
 
-    asked = _asked_classes(explainer, classes)
+    asked = asked_classes(explainer.manifest, classes)
     found = find_photos(photos)
     for caution in explainer.manifest.cautions:
         console.warn(caution)
@@ -150,8 +151,13 @@ def explain_with(
         raise InvalidInputError(message)
 
 
-def _asked_classes(explainer: "Explainer", classes: list[str] | None) -> list[int] | None:
-    manifest = explainer.manifest
+def asked_classes(manifest: "GraphManifest", classes: list[str] | None) -> list[int] | None:
+    """Return the classes to explain by their index; None where the graph chooses them itself.
+
+    Raises:
+        BadParameter: classes for a graph that takes none, or none for one that does.
+        InvalidInputError: a class that does not exist.
+    """
     if classes is None:
         if manifest.takes_classes:
             message = "This graph was exported with --classes input: say which with --class."

@@ -1,0 +1,1 @@
+"""Explaining archives of millions of photos by Ray Data, into Parquet."""
