@@ -25,7 +25,7 @@ TRAINING, SERVING = "training-table", "serving-table"
 _DATA = {
     COST: ["results/bench-cpu.json"],
     PRECISION: ["results/bench-precision-cpu.json"],
-    EVALUATION: ["results/evaluation-lite2-cpu.json"],
+    EVALUATION: ["results/evaluation-lite2-cpu.json", "results/evaluation-resnet50-cpu.json"],
     TRAINING: ["results/training-trials-lite2-cpu.json"],
     SERVING: ["results/bench-serving-cpu.json"],
 }
