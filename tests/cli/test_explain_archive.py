@@ -14,6 +14,7 @@ from ptame_deploy.cli import run
 pytestmark = pytest.mark.integration
 
 
+@pytest.mark.slow  # starts Ray, which wants a free core
 def test_a_command_line(tiny_artifact, photo_folder, tmp_path):
     """Folders, tar and Parquet by two workers: all photos, what cannot be read in its column."""
     (photo_folder / "text.jpg").write_text("no photo")
