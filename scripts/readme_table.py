@@ -26,7 +26,10 @@ _DATA = {
     COST: ["results/bench-cpu.json"],
     PRECISION: ["results/bench-precision-cpu.json"],
     EVALUATION: ["results/evaluation-lite2-cpu.json", "results/evaluation-resnet50-cpu.json"],
-    TRAINING: ["results/training-trials-lite2-cpu.json"],
+    TRAINING: [
+        "results/training-trials-lite2-cpu.json",
+        "results/training-trials-superpixels-lite2-cpu.json",
+    ],
     SERVING: ["results/bench-serving-cpu.json"],
 }
 # What the README shows of an evaluation; the page shows all.

@@ -136,23 +136,9 @@ class FittedTerms:
             (J, P).
         """
         seen = {tap: masks[tap] @ attended[tap].T for tap in self.read}  # (J, C_l)
-        gains = self._gains(seen, class_index)
-        return np.concatenate([gains, *(seen[tap] for tap in self.rows)], axis=1)
-
-    def predicted(
-        self, attended: Mapping[int, Matrix], masks: Mapping[int, Matrix], class_index: int
-    ) -> Matrix:
-        """Predict the scores of a photo's masked copies by the start alone; see `columns`.
-
-        Returns:
-            (J,).
-        """
-        seen = {tap: masks[tap] @ attended[tap].T for tap in self.gained}
-        return np.asarray(self._gains(seen, class_index).sum(axis=1))
-
-    def _gains(self, seen: Mapping[int, Matrix], class_index: int) -> Matrix:
         row = self._fusion[class_index]
-        return np.stack([seen[tap] @ row[self._taps[tap]] for tap in self.gained], axis=1)
+        gains = [seen[tap] @ row[self._taps[tap]] for tap in self.gained]
+        return np.concatenate([np.stack(gains, axis=1), *(seen[tap] for tap in self.rows)], axis=1)
 
     def shared(self, coefficients: Vector) -> SharedTerms:
         """Return the change of the start that coefficients stand for."""
@@ -174,17 +160,13 @@ class Sample:
     Attributes:
         columns: (J, P).
         scores: (J,) of unit length.
-        before: (J,) what the start predicts, which has no superpixels.
     """
 
     columns: Matrix
     scores: Matrix
-    before: Matrix
 
 
-def make_sample(
-    columns: Matrix, scores: Matrix, shown: Matrix, start: Vector, before: Matrix
-) -> Sample | None:
+def make_sample(columns: Matrix, scores: Matrix, shown: Matrix, start: Vector) -> Sample | None:
     """Remove what no map could be ranked by, and bring photos to one scale.
 
     The scores' level and their dependence on how much a mask shows say nothing about places.
@@ -194,7 +176,6 @@ def make_sample(
         scores: (J,) of the masked copies.
         shown: (J,) mean of each mask.
         start: (P,) coefficients of the start, whose prediction gets unit length.
-        before: (J,) see `FittedTerms.predicted`.
 
     Returns:
         None for a photo whose scores, or whose start, do not depend on the place at all.
@@ -202,15 +183,13 @@ def make_sample(
     known = np.stack([np.ones_like(shown), shown], axis=1).astype(np.float64)
     basis, _ = np.linalg.qr(known)
     left_columns = columns - basis @ (basis.T @ columns)
-    left_scores, left_before = (one - basis @ (basis.T @ one) for one in (scores, before))
+    left_scores = scores - basis @ (basis.T @ scores)
     length = float(np.linalg.norm(left_scores))
     scale = float(np.linalg.norm(left_columns @ start))
     if length < _TINY or scale < _TINY:
         return None
     return Sample(
-        (left_columns / scale).astype(np.float32),
-        (left_scores / length).astype(np.float32),
-        left_before.astype(np.float32),
+        (left_columns / scale).astype(np.float32), (left_scores / length).astype(np.float32)
     )
 
 
@@ -311,15 +290,7 @@ def cross_fit(folds: Sequence[Moments], start: Vector) -> CrossFit:
     return CrossFit(ridge(whole, start, [chosen])[0], chosen, [fits[best] for fits in tried])
 
 
-def agreement(sample: Sample, coefficients: Vector | None = None) -> float:
-    """Return the cosine between predicted and measured scores of one photo, -1 to 1.
-
-    Args:
-        sample: the photo.
-        coefficients: (P,) of a fit; None for the start.
-    """
-    if coefficients is None:
-        predicted = sample.before.astype(np.float64)
-    else:
-        predicted = sample.columns.astype(np.float64) @ coefficients
+def agreement(sample: Sample, coefficients: Vector) -> float:
+    """Return the cosine between predicted and measured scores of one photo, -1 to 1."""
+    predicted = sample.columns.astype(np.float64) @ coefficients
     return float(predicted @ sample.scores) / max(float(np.linalg.norm(predicted)), _TINY)

@@ -21,7 +21,6 @@ from trainer.amortised import (
     Moments,
     Rows,
     Sample,
-    Vector,
     agreement,
     make_sample,
     ridge,
@@ -79,7 +78,7 @@ class Fitting:
             masks: how photos are perturbed.
             rows: taps that get a class-independent row.
             cache: where scores are kept, or None.
-            superpixels: what the fitted maps go through, or None; the start's do not.
+            superpixels: what the maps go through, or None.
         """
         self.classifier = NormalisedClassifier(backbone).eval()
         self.auxiliary = auxiliary.to(self.classifier.mean.device)
@@ -114,14 +113,10 @@ class Fitting:
         with torch.inference_mode():
             features = self.auxiliary.extract(self.classifier, whole)
             attended = {tap: self._attend(tap, features[tap]) for tap in self.terms.read}
-        small = self.project.to_map(masks)
-        index = scored.class_index
-        before = self.terms.predicted(attended, self.project.to_taps(small), index)
-        columns = self.terms.columns(
-            attended, self.project.to_taps(self._pool(image, small)), index
-        )
+        small = self.project.to_taps(self._pool(image, self.project.to_map(masks)))
+        columns = self.terms.columns(attended, small, scored.class_index)
         shown = masks.mean(axis=(1, 2))
-        sample = make_sample(columns, scored.scores, shown, self.terms.start, before)
+        sample = make_sample(columns, scored.scores, shown, self.terms.start)
         if sample is None:
             return
         # By the photo itself, so that neither order nor other photos move it to another fold.
@@ -144,8 +139,11 @@ class Fitting:
         self._save()
 
     def judge(self, found: CrossFit) -> Gain:
-        """Compare start and fit on photos that the fit was not made of."""
-        start = np.array([agreement(one) for _, one in self._judged])
+        """Compare start and fit on photos that the fit was not made of.
+
+        Both go through the superpixels: coarse masks cannot tell what those gain.
+        """
+        start = np.array([agreement(one, self.terms.start) for _, one in self._judged])
         trained = np.array([agreement(one, found.left_out[fold]) for fold, one in self._judged])
         return Gain.of(MEASURE, start, trained)
 
@@ -153,13 +151,13 @@ class Fitting:
         """Return how the last fold's photos are predicted by fits of 1, 2, ... other folds.
 
         Returns:
-            (photos to train on, mean agreement); the first is the start's own.
+            (photos to train on, mean agreement); the first is the start's.
         """
         *others, _ = self.folds
         judged = [one for fold, one in self._judged if fold == len(others)]
         if not judged:
             return []
-        fits: list[tuple[int, Vector | None]] = [(0, None)]
+        fits = [(0, self.terms.start)]
         for count in range(1, len(others) + 1):
             sums = total(others[:count])
             fits.append((sums.photos, ridge(sums, self.terms.start, [found.penalty])[0]))
