@@ -22,11 +22,12 @@ from bench.serving_results import (
     ServingSettings,
 )
 from bench.timing import Sampling, summarise_ratios
+from engines.artifact import Artifact
 from engines.explainer import Explainer
 from engines.runtime import Arrays
 from engines.triton.client import TritonRuntime
 from engines.triton.config import Serving
-from engines.triton.repository import Artifact, Wanted, write_models
+from engines.triton.repository import Wanted, write_models
 from ptame_deploy.artifacts import Provenance
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
 

@@ -35,15 +35,16 @@ SECONDS_AN_HOUR = 3600
 RUN = """
 import json, sys, time
 from pathlib import Path
-from engines.archive.explain_archive import Model, explain_archive, plan_archive
+from engines.archive.explain_archive import explain_archive, plan_archive
 from engines.archive.manifest import Settings
 from engines.archive.ray_pool import Asked, ray_runner
 from engines.archive.worker import Task
+from engines.artifact import Artifact
 from ptame_deploy.onnx_session import PROVIDERS
 
 given = json.loads(sys.argv[1])
 began = time.time()
-model = Model.read(Path(given["model"]))
+model = Artifact.read(Path(given["model"]).resolve())
 settings = Settings(map_dtype="uint8", class_index=None, shard_size=given["shard_size"],
                     image_column=None, key_column=None)
 plan = plan_archive([given["photos"]], model, given["output"], settings)

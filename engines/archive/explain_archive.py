@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from engines.archive.contents import count_rows
 from engines.archive.folder import ArchiveFolder
@@ -11,44 +10,16 @@ from engines.archive.locations import find_entries
 from engines.archive.manifest import ARCHIVE_MANIFEST, ArchiveManifest, Settings
 from engines.archive.shards import Shard, fingerprint, plan_shards
 from engines.archive.worker import Report
-from engines.plan import PLAN_FILE, holds_plan, read_plan
+from engines.artifact import Artifact
 from ptame_deploy import errors
 from ptame_deploy.artifacts import (
     GRAPH_FILE,
-    GRAPH_MANIFEST,
-    GraphManifest,
     Provenance,
-    read_manifest,
 )
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.photos import printable
 
 Runner = Callable[[Sequence[Shard]], Iterator[Report]]  # a report a shard, as they are done
-
-
-@dataclass(frozen=True)
-class Model:
-    """A graph or a plan, whose files were checked and which was not opened."""
-
-    directory: Path
-    graph: GraphManifest
-    plan_sha256: str | None
-
-    @classmethod
-    def read(cls, directory: Path) -> "Model":
-        """Read what describes a model.
-
-        Raises:
-            InvalidInputError: there is none.
-            ArtifactError: it is corrupt.
-        """
-        if holds_plan(directory):
-            plan = read_plan(directory)
-            assert plan is not None  # only trust would let a plan without JSON pass
-            return cls(directory.resolve(), plan.graph, plan.files[PLAN_FILE].sha256)
-        return cls(
-            directory.resolve(), read_manifest(directory, GRAPH_MANIFEST, GraphManifest), None
-        )
 
 
 @dataclass(frozen=True)
@@ -62,7 +33,7 @@ class Plan:
         shards: all of it.
     """
 
-    model: Model
+    model: Artifact
     folder: ArchiveFolder
     manifest: ArchiveManifest
     shards: Sequence[Shard]
@@ -97,7 +68,7 @@ class Summary:
         return self.done / self.seconds if self.seconds else 0.0
 
 
-def plan_archive(sources: Sequence[str], model: Model, output: str, settings: Settings) -> Plan:
+def plan_archive(sources: Sequence[str], model: Artifact, output: str, settings: Settings) -> Plan:
     """Find the photos, cut them into shards, and see that the archive is not another's.
 
     Args:

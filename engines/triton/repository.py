@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engines.plan import PLAN_FILE, PlanManifest, holds_plan, read_plan
+from engines.artifact import Artifact
+from engines.plan import PLAN_FILE
 from engines.triton import backend
 from engines.triton.config import (
     LABELS,
@@ -22,7 +23,7 @@ from engines.triton.config import (
     parse_config,
     photo_config,
 )
-from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest, read_manifest
+from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.graph_parts import extract_classifier
 from ptame_deploy.storage import publish, writable, write_text
@@ -33,40 +34,6 @@ if TYPE_CHECKING:
 CONFIG, CODE = "config.pbtxt", "model.py"
 CLASSIFIER, PHOTO, DECODE = "-classifier", "-photo", "-decode"  # endings of the models' names
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """What is served: an exported graph or a plan.
-
-    Attributes:
-        directory: its folder.
-        graph: describes the fused graph.
-        plan: describes the plan, where it is one.
-    """
-
-    directory: Path
-    graph: GraphManifest
-    plan: PlanManifest | None
-
-    @classmethod
-    def read(cls, directory: Path) -> "Artifact":
-        """Read an artifact and check its hashes.
-
-        Raises:
-            InvalidInputError: there is none.
-            ArtifactError: it is corrupt.
-        """
-        if holds_plan(directory):
-            plan = read_plan(directory)
-            assert plan is not None  # only trust would let a plan without JSON pass
-            return cls(directory, plan.graph, plan)
-        return cls(directory, read_manifest(directory, GRAPH_MANIFEST, GraphManifest), None)
-
-    @property
-    def backend(self) -> BackendName:
-        """The backend that is made for it."""
-        return "onnxruntime" if self.plan is None else "tensorrt"
 
 
 @dataclass(frozen=True)
@@ -179,12 +146,17 @@ def _check_names(names: Sequence[str]) -> None:
         raise InvalidInputError(message)
 
 
+def _backend_of(artifact: Artifact) -> BackendName:
+    """Return the backend that is made for an artifact."""
+    return "onnxruntime" if artifact.plan is None else "tensorrt"
+
+
 def _check_backend(artifact: Artifact, serving: Serving) -> None:
     if (artifact.plan is None) == (serving.backend == "tensorrt"):
         kind = "a graph" if artifact.plan is None else "an engine"
         message = (
             f"{artifact.directory} holds {kind}, which the backend {serving.backend} does not run: "
-            f"leave --backend away, or take --backend {artifact.backend}."
+            f"leave --backend away, or take --backend {_backend_of(artifact)}."
         )
         raise InvalidInputError(message)
     plan = artifact.plan
@@ -312,7 +284,7 @@ def serving_of(artifact: Artifact, given: Mapping[str, object]) -> Serving:
         given: fields of `Serving`, None for those that were not given.
     """
     said = {name: value for name, value in given.items() if value is not None}
-    serving = Serving(backend=artifact.backend)
+    serving = Serving(backend=_backend_of(artifact))
     if artifact.plan is not None:
         profile = artifact.plan.profile
         serving = replace(serving, gpu=True, max_batch=profile.max_batch)

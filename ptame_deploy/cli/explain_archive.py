@@ -91,9 +91,10 @@ def explain_archive(
     from engines.archive.manifest import Settings
     from engines.archive.ray_pool import Asked, ray_runner
     from engines.archive.worker import Task
+    from engines.artifact import Artifact
     from ptame_deploy.onnx_session import PROVIDERS
 
-    found = archive.Model.read(model)
+    found = Artifact.read(model)
     settings = Settings(
         map_dtype=map_dtype.value if maps else None,
         class_index=asked_classes(found.graph, classes),
@@ -106,7 +107,7 @@ def explain_archive(
     for caution in found.graph.cautions:
         console.warn(caution)
     task = Task(
-        model=found.directory,
+        model=found.directory.resolve(),  # workers may run in other folders
         graph_sha256=plan.manifest.graph_sha256,
         output=plan.folder.location,
         settings=settings,

@@ -78,7 +78,8 @@ def triton(
     Everything in it comes from the artifact: inputs and outputs, batch sizes, class names. What
     clients need to prepare photos and to read answers is in the configuration too (ptame client).
     """
-    from engines.triton.repository import Artifact, Wanted, serving_of, write_models
+    from engines.artifact import Artifact
+    from engines.triton.repository import Wanted, serving_of, write_models
     from ptame_deploy.storage import check_writable
 
     if name is not None and len(models) > 1:

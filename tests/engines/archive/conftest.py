@@ -3,6 +3,7 @@ import pytest
 from engines.archive import explain_archive as archive
 from engines.archive.manifest import Settings
 from engines.archive.worker import ArchiveWorker, Report, Task
+from engines.artifact import Artifact
 from ptame_deploy.onnx_session import PROVIDERS
 
 GIVEN = {
@@ -19,7 +20,7 @@ def make_archive(tiny_artifact):
     """Make an archive in this process, without Ray; returns the summary."""
 
     def make(sources, output, *, model=tiny_artifact, changed=None, stop_after=None):
-        found = archive.Model.read(model)
+        found = Artifact.read(model)
         chosen = Settings(**(GIVEN | (changed or {})))
         plan = archive.plan_archive([str(source) for source in sources], found, str(output), chosen)
         task = Task(

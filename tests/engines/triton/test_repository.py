@@ -3,8 +3,9 @@ import json
 import pytest
 from tritonclient.grpc import model_config_pb2 as schema
 
+from engines.artifact import Artifact
 from engines.triton.config import Serving, parse_config
-from engines.triton.repository import Artifact, Wanted, write_models
+from engines.triton.repository import Wanted, write_models
 from ptame_deploy.artifacts import GraphManifest
 from ptame_deploy.cli import run
 from ptame_deploy.errors import InvalidInputError
