@@ -115,13 +115,15 @@ class SuperpixelRecord(Record):
         softness: of the borders between regions, relative to ``compactness`` squared.
         iterations: of k-means.
         kept: share of the map as it was that is added to its averages.
+        detail: pixels of the averaged map, on each axis, for one pixel of the map as it was.
     """
 
-    grid: int = Field(default=7, ge=2, le=32)
+    grid: int = Field(default=6, ge=2, le=32)
     compactness: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     softness: float = Field(default=0.3, gt=0, allow_inf_nan=False)
-    iterations: int = Field(default=4, ge=1, le=20)
+    iterations: int = Field(default=3, ge=1, le=20)
     kept: float = Field(default=0.2, ge=0, allow_inf_nan=False)
+    detail: int = Field(default=2, ge=1, le=8)
 
 
 class ExplainerRecord(Record):

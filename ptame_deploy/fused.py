@@ -74,7 +74,7 @@ class FusedModel(nn.Module):
             explainer: makes maps of them.
             top_k: classes to explain where the caller names none.
             uint8_input: take uint8 (B, H, W, 3) instead of float (B, 3, H, W) in [0, 1].
-            map_size: maps at the finest tap's size, or resized bilinearly to the input's.
+            map_size: maps at their `native_size`, or resized bilinearly to the input's.
 
         Raises:
             InvalidInputError: the auxiliary's taps are too coarse for the explainer's superpixels.
@@ -90,6 +90,11 @@ class FusedModel(nn.Module):
         record = explainer.superpixels
         self.superpixels = None if record is None else Superpixels(record, auxiliary.map_size)
         self.eval()
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        """Height and width of the maps: the finest tap's, or finer with superpixels."""
+        return self.auxiliary.map_size if self.superpixels is None else self.superpixels.size
 
     def forward(
         self, image: Tensor, class_index: Tensor | None = None

@@ -202,7 +202,7 @@ def export_graph(
         dynamic.append({0: batch, 1: torch.export.Dim("classes", min=1)})
     border = Border.of_contract(
         input_size=input_size,
-        map_size=input_size if options.map_size == "input" else model.auxiliary.map_size,
+        map_size=input_size if options.map_size == "input" else model.native_size,
         num_classes=model.num_classes,
         top_k=None if options.takes_classes else options.top_k,
         uint8_input=options.uint8_input,

@@ -18,8 +18,8 @@ from torch.nn import functional
 from ptame_deploy.artifacts import SuperpixelRecord
 from ptame_deploy.errors import InvalidInputError
 
-SUPERSAMPLING = 4  # pixels of the photo, on each axis, that one pixel of the map averages
-MIN_CELL = 4  # pixels of the map; seeds that lie closer make no regions
+PIXELS = 4  # of the photo, on each axis, that one pixel of the taps' maps averages, at least
+MIN_CELL = 4  # pixels of the taps' maps; seeds that lie closer make no regions
 _TINY = 1e-6
 # sRGB (IEC 61966-2-1) to CIE XYZ over the white point D65, and XYZ to Lab (CIE 15).
 _TO_XYZ = (
@@ -31,32 +31,37 @@ _LAB_LINEAR = 6 / 29
 
 
 class Superpixels(nn.Module):
-    """Averages maps over soft superpixels of their photo.
+    """Enlarges maps and averages them over soft superpixels of their photo.
 
     Attributes:
         record: seeds, compactness and the like.
-        size: height and width of the maps.
+        size: height and width of the maps that come out.
     """
 
     place: Tensor
 
-    def __init__(self, record: SuperpixelRecord, size: tuple[int, int]) -> None:
+    def __init__(self, record: SuperpixelRecord, tap_size: tuple[int, int]) -> None:
         """Prepare for maps of one size.
+
+        Args:
+            record: seeds, compactness and the like.
+            tap_size: height and width of the maps that come in.
 
         Raises:
             InvalidInputError: the maps are too coarse for so many seeds.
         """
         super().__init__()
-        if not fits(record, size):
+        if not fits(record, tap_size):
             message = (
-                f"Maps of {size[0]}x{size[1]} are too coarse for {record.grid}x{record.grid} "
-                f"superpixels, which need {MIN_CELL * record.grid} pixels a side. Leave "
-                "superpixels away, or let the auxiliary see a larger image (--auxiliary-size)."
+                f"Maps of {tap_size[0]}x{tap_size[1]} are too coarse for "
+                f"{record.grid}x{record.grid} superpixels, which need {MIN_CELL * record.grid} "
+                "pixels a side. Leave superpixels away, or let the auxiliary see a larger image "
+                "(--auxiliary-size)."
             )
             raise InvalidInputError(message)
         self.record = record
-        self.size = size
-        axes = [((torch.arange(side) + 0.5) / side - 0.5) * record.grid for side in size]
+        self.size = (tap_size[0] * record.detail, tap_size[1] * record.detail)
+        axes = [((torch.arange(side) + 0.5) / side - 0.5) * record.grid for side in self.size]
         place = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]  # (1, 2, h, w) in cells
         self.register_buffer("place", place, persistent=False)
 
@@ -65,15 +70,26 @@ class Superpixels(nn.Module):
 
         Args:
             image: (B, 3, H, W) RGB in [0, 1].
-            maps: (B, K, h, w), raw.
+            maps: (B, K, h, w), raw, of the taps' size.
 
         Returns:
-            (B, K, h, w): a linear function of the maps, whose matrix is symmetric.
+            (B, K, *size): a linear function of the maps.
         """
-        return self.pool(self.regions(image), maps)
+        return self.pool(self.regions(image), self.enlarged(maps))
+
+    def enlarged(self, maps: Tensor) -> Tensor:
+        """Bring maps of the taps' size to `size`, bilinearly."""
+        if self.record.detail == 1:
+            return maps
+        scale = float(self.record.detail)
+        return functional.interpolate(
+            maps, scale_factor=scale, mode="bilinear", align_corners=False
+        )
 
     def regions(self, image: Tensor) -> Tensor:
         """Find soft superpixels: (B, h * w, seeds), how far each pixel belongs to each.
+
+        Their centres are found at the taps' size; what is finer costs one step alone.
 
         Args:
             image: (B, 3, H, W) RGB in [0, 1].
@@ -82,44 +98,65 @@ class Superpixels(nn.Module):
         colour = to_lab(self._shrunk(image.float()))
         # Around the photo's mean colour: products of small numbers are rounded less.
         colour = (colour - colour.mean(dim=(2, 3), keepdim=True)) / record.compactness
-        features = torch.cat([colour, self.place.expand(image.shape[0], -1, -1, -1)], dim=1)
-        features = features * (2 / record.softness) ** 0.5
-        centres = self._cell_means(features)  # (B, 5, seeds)
-        features = features.flatten(2)  # (B, 5, h * w)
-        for step in range(record.iterations):
-            # Half the distance's square, but for what is the same for all seeds of a pixel.
-            offset = centres.square().sum(1, keepdim=True) / 2
-            belongs = torch.softmax(features.transpose(1, 2) @ centres - offset, dim=2)
-            if step < record.iterations - 1:
-                centres = (features @ belongs) / (belongs.sum(1, keepdim=True) + _TINY)
-        return belongs
+        fine = torch.cat([colour, self.place.expand(image.shape[0], -1, -1, -1)], dim=1)
+        fine = fine * (2 / record.softness) ** 0.5
+        coarse = functional.avg_pool2d(fine, record.detail) if record.detail > 1 else fine
+        centres = self._cell_means(coarse)  # (B, 5, seeds)
+        coarse = _with_ones(coarse.flatten(2))  # (B, 6, pixels)
+        for _ in range(record.iterations - 1):
+            sums = coarse @ _shares(coarse, centres)
+            centres = sums[:, :-1] / (sums[:, -1:] + _TINY)
+        return _shares(_with_ones(fine.flatten(2)), centres)
 
     def pool(self, regions: Tensor, maps: Tensor) -> Tensor:
-        """Average maps (B, K, h, w) over `regions`, and keep a part of what they were."""
+        """Average maps (B, K, *size) over `regions`, and keep a part of what they were.
+
+        The matrix that does it is symmetric.
+        """
         flat = maps.float().flatten(2)
-        means = (flat @ regions) / (regions.sum(1, keepdim=True) + _TINY)  # (B, K, seeds)
+        sums = _with_ones(flat) @ regions  # (B, K + 1, seeds)
+        means = sums[:, :-1] / (sums[:, -1:] + _TINY)
         pooled = means @ regions.transpose(1, 2) + self.record.kept * flat
         found: Tensor = pooled.unflatten(2, self.size)
         return found
 
     def _shrunk(self, image: Tensor) -> Tensor:
         """Bring photos to the maps' size, every pixel of them counted."""
-        finer = [side * SUPERSAMPLING for side in self.size]
+        pixels = max(PIXELS // self.record.detail, 1)
+        finer = [side * pixels for side in self.size]
         if list(image.shape[-2:]) != finer:
             image = functional.interpolate(image, size=finer, mode="bilinear", align_corners=False)
-        return functional.avg_pool2d(image, SUPERSAMPLING)
+        return functional.avg_pool2d(image, pixels) if pixels > 1 else image
 
     def _cell_means(self, features: Tensor) -> Tensor:
         """Average (B, 5, h, w) over the grid's cells: (B, 5, seeds)."""
-        rows, columns = (_averaging(self.record.grid, side, features) for side in self.size)
+        sides = features.shape[-2:]
+        rows, columns = (_averaging(self.record.grid, side, features) for side in sides)
         # The constants as first factors: a second one is what a precision pass takes for weights.
         means: Tensor = columns @ (rows @ features).transpose(2, 3)
         return means.transpose(2, 3).flatten(2)
 
 
-def fits(record: SuperpixelRecord, size: Sequence[int]) -> bool:
+def _with_ones(rows: Tensor) -> Tensor:
+    """Append a row of ones to (B, C, n): a product with it is a sum, and adds offsets."""
+    return torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1)
+
+
+def _shares(features: Tensor, centres: Tensor) -> Tensor:
+    """Return how far each pixel belongs to each seed, (B, n, seeds): softmax of -distance^2 / 2.
+
+    Args:
+        features: (B, 6, n), the last row ones.
+        centres: (B, 5, seeds).
+    """
+    # The distance's square, but for what is the same for all seeds of a pixel.
+    offset = centres.square().sum(1, keepdim=True) / -2
+    return torch.softmax(features.transpose(1, 2) @ torch.cat([centres, offset], dim=1), dim=2)
+
+
+def fits(record: SuperpixelRecord, tap_size: Sequence[int]) -> bool:
     """Whether maps of a size are fine enough."""
-    return min(size) >= MIN_CELL * record.grid
+    return min(tap_size) >= MIN_CELL * record.grid
 
 
 def to_lab(image: Tensor) -> Tensor:

@@ -1,9 +1,8 @@
 """Does `ptame train --preset few` help? Cross-validated trials on a user's photos.
 
 Every photo is judged once, by an explainer that was trained on the other folds' photos (with
---judged, the photos of the first folds alone). Each
-variant is compared with its own start, photo by photo. Work is kept in --work: a kill loses one
-fold at most.
+--judged, the photos of the first folds alone). Each variant is compared with its own start, and
+with --rivals, photo by photo. Work is kept in --work: a kill loses one fold at most.
 
     python scripts/training_trials.py PHOTOS --backbone my.py:build --json trials.json
 """
@@ -26,6 +25,9 @@ from bench.device import describe_device
 from bench.measures.judge import Judge
 from bench.measures.measure import Measure, MeasureSettings
 from bench.measures.registry import choose
+from bench.methods.cam import cam_methods
+from bench.methods.method import Explain, Method
+from bench.methods.source import ClassifierSource
 from bench.suite import exit_code
 from engines.onnx_runtime import OnnxRuntime
 from ptame_deploy.artifacts import Provenance, SuperpixelRecord
@@ -145,6 +147,28 @@ class Trials:
                 found.append(fused(images, index)[2][:, 0].numpy())
         return np.stack([resize(one, self._size) for one in np.concatenate(found)])
 
+    def rival(self, name: str, which: Sequence[int]) -> NDArray[np.float32]:
+        """Explain photos' own classes by another method: (n, H, W).
+
+        Raises:
+            SystemExit: it cannot run on this classifier.
+        """
+        explain = self._rivals().get(name)
+        if explain is None:
+            known = ", ".join(self._rivals())
+            message = f"--rivals {name} does not run here; these do: {known}"
+            raise SystemExit(message)
+        found = []
+        for start in range(0, len(which), BATCH):
+            part = list(which[start : start + BATCH])
+            maps = explain(to_float(self.images[part]), self.classes[part].astype(np.int64))
+            found.append(np.stack([resize(one, self._size) for one in maps]))
+        return np.concatenate(found)
+
+    def _rivals(self) -> dict[str, Explain]:
+        rows = cam_methods(ClassifierSource(self.backbone), self.judge)
+        return {row.name: row.explain for row in rows if isinstance(row, Method)}
+
     def gaussian(self, which: Sequence[int]) -> NDArray[np.float32]:
         """Return the floor (n, H, W)."""
         return np.broadcast_to(centred_gaussian(*self._size), (len(which), *self._size))
@@ -179,6 +203,8 @@ def main() -> int:
     parser.add_argument(
         "--mask-counts", default="", help="also what fewer or more masks teach: 4,8,16,32"
     )
+    parser.add_argument("--seed", type=int, default=0, help="of the masks")
+    parser.add_argument("--rivals", default="", help="CAM methods to compare with: grad-cam")
     parser.add_argument("--steps", type=int, default=10, help="of insertion and deletion")
     parser.add_argument("--work", type=Path, default=Path("bench-work/training-trials"))
     parser.add_argument("--json", type=Path, default=Path("bench-work/training-trials.json"))
@@ -194,6 +220,7 @@ def _run(arguments: argparse.Namespace) -> None:
     found: dict[str, list[Values]] = {}
     gains: dict[str, list[dict[str, Any]]] = {}
     variants = [Variant.parse(text) for text in arguments.variants.split(",")]
+    rivals = [name for name in arguments.rivals.split(",") if name]
     for number, fold in enumerate(folds[: arguments.judged]):
         others = [photos[i] for i in range(len(photos)) if i not in set(fold)]
         for variant in variants:
@@ -201,13 +228,19 @@ def _run(arguments: argparse.Namespace) -> None:
                 backbone, variant.auxiliary, None, variant.sizes, seed=0
             )
             _one_fold(trials, variant, auxiliary, fold, others, number, arguments, found, gains)
-        name = f"gaussian.{number}"
-        values = trials.judged(name, lambda which=fold: trials.gaussian(which), fold)
-        found.setdefault("gaussian", []).append(values)
+        floor = trials.judged(f"gaussian.{number}", lambda which=fold: trials.gaussian(which), fold)
+        found.setdefault("gaussian", []).append(floor)
+        for rival in rivals:
+            values = trials.judged(
+                f"{rival}.{number}",
+                lambda which=fold, name=rival: trials.rival(name, which),
+                fold,
+            )
+            found.setdefault(rival, []).append(values)
     counts = [int(text) for text in arguments.mask_counts.split(",") if text]
     joined = {name: _joined(values) for name, values in found.items()}
     report = {
-        "provenance": Provenance.here(seed=0).model_dump(mode="json"),
+        "provenance": Provenance.here(seed=arguments.seed).model_dump(mode="json"),
         "device": describe_device().model_dump(mode="json"),
         "backbone": arguments.backbone.rpartition("/")[2],
         "weights_sha256": backbone.weights.sha256,
@@ -229,13 +262,22 @@ def _run(arguments: argparse.Namespace) -> None:
             variant.name: _differences(joined[variant.name], joined[variant.start])
             for variant in variants
         },
+        "trained_minus_rival": {
+            variant.name: {
+                rival: _differences(joined[variant.name], joined[rival]) for rival in rivals
+            }
+            for variant in variants
+        },
         "superpixels_minus_start": {
             variant.pooled_start: _differences(joined[variant.pooled_start], joined[variant.start])
             for variant in variants
             if variant.superpixels is not None
         },
         "training": gains,
-        "by_masks": [_by_masks(backbone, variants[0], photos, count) for count in counts],
+        "by_masks": [
+            _by_masks(backbone, variants[0], photos, MaskSettings(count=count, seed=arguments.seed))
+            for count in counts
+        ],
     }
     write_text(arguments.json, json.dumps(report, indent=2) + "\n")
     _show(report)
@@ -266,7 +308,7 @@ def _one_fold(
 
     def trained() -> NDArray[np.float32]:
         settings = FewSettings(
-            masks=MaskSettings(count=arguments.masks), rows=variant.rows,
+            masks=MaskSettings(count=arguments.masks, seed=arguments.seed), rows=variant.rows,
             superpixels=variant.superpixels, cache=cache_folder("scores"),
         )  # fmt: skip
         result = train(backbone, auxiliary, others, settings, progress=console.steps)
@@ -287,18 +329,22 @@ def _one_fold(
 
 
 def _by_masks(
-    backbone: Backbone, variant: Variant, photos: list[Path], count: int
+    backbone: Backbone, variant: Variant, photos: list[Path], masks: MaskSettings
 ) -> dict[str, Any]:
     """Train on all photos with so many masks each; the gain is on photos left out in turn."""
     auxiliary = options.load_auxiliary(backbone, variant.auxiliary, None, variant.sizes, seed=0)
     settings = FewSettings(
-        masks=MaskSettings(count=count), rows=variant.rows, superpixels=variant.superpixels,
+        masks=masks, rows=variant.rows, superpixels=variant.superpixels,
         cache=cache_folder("scores"),
     )  # fmt: skip
     result = train(backbone, auxiliary, photos, settings, progress=console.steps)
     assert result.gain is not None
-    found = {"masks": count, "gain": result.gain.record(), "by_photos": result.record["curve"]}
-    console.info(f"  {count} masks: agreement {result.gain.trained.mean:.4f}")
+    found = {
+        "masks": masks.count,
+        "gain": result.gain.record(),
+        "by_photos": result.record["curve"],
+    }
+    console.info(f"  {masks.count} masks: agreement {result.gain.trained.mean:.4f}")
     return found
 
 

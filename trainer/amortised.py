@@ -39,7 +39,7 @@ class MaskProjector:
 
     The sum of a map times a mask over the image is then the sum of the tap's small map times the
     projected mask: exact, and without any enlarged map. In two steps, since superpixels act between
-    them: their matrix is symmetric, so that masks are pooled as maps are.
+    them: the matrix of their averages is symmetric, so that masks are averaged as maps are.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class MaskProjector:
         tap_sizes: Sequence[tuple[int, int]],
         image_size: tuple[int, int],
         taps: Sequence[int],
+        map_size: tuple[int, int] | None = None,
     ) -> None:
         """Prepare for taps.
 
@@ -54,14 +55,18 @@ class MaskProjector:
             tap_sizes: heights and widths of all taps, fine to coarse.
             image_size: height and width of the masks.
             taps: positions of those that masks are projected to.
+            map_size: height and width of the maps; None for the finest tap's.
         """
-        sides = [[size[axis] for size in tap_sizes] for axis in (0, 1)]
+        map_size = map_size or tap_sizes[0]
         self._taps = {
-            tap: tuple(_enlarging(list(reversed(axis[: tap + 1]))) for axis in sides)
+            tap: tuple(
+                _enlarging([*(size[axis] for size in reversed(tap_sizes[: tap + 1])), side])
+                for axis, side in enumerate(map_size)
+            )
             for tap in taps
         }
         self._whole = [
-            _enlarging([axis[0], full]) for axis, full in zip(sides, image_size, strict=True)
+            _enlarging([side, full]) for side, full in zip(map_size, image_size, strict=True)
         ]
         self._area = image_size[0] * image_size[1]
 

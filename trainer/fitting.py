@@ -87,7 +87,8 @@ class Fitting:
         self.masks = masks
         self.size = backbone.preprocessing.input_size
         self.terms = FittedTerms(explainer, rows)
-        self.project = MaskProjector(auxiliary.tap_sizes, self.size, self.terms.read)
+        map_size = None if superpixels is None else superpixels.size
+        self.project = MaskProjector(auxiliary.tap_sizes, self.size, self.terms.read, map_size)
         self.folds = [Moments(len(self.terms.start)) for _ in range(FOLDS)]
         self.photos = self.passes = self.known = 0
         self.shown: list[NDArray[np.uint8]] = []
@@ -172,7 +173,8 @@ class Fitting:
             return masks
         whole = torch.from_numpy(to_float(image[None]))
         with torch.inference_mode():
-            pooled = self._superpixels(whole, torch.from_numpy(masks)[None])
+            regions = self._superpixels.regions(whole)
+            pooled = self._superpixels.pool(regions, torch.from_numpy(masks)[None])
         return np.asarray(pooled[0].numpy())
 
     def _attend(self, tap: int, features: Tensor) -> Matrix:

@@ -93,14 +93,17 @@ def test_superpixels_are_in_the_graph_and_in_its_manifest(tmp_path, export_tiny)
     assert export_tiny(tmp_path / "plain", *options) == 0
     assert export_tiny(tmp_path / "m", *options, "--superpixels") == 0
     assert manifest(tmp_path / "plain")["explainer"]["superpixels"] is None
-    assert manifest(tmp_path / "m")["explainer"]["superpixels"]["grid"] == 7
+    assert manifest(tmp_path / "m")["explainer"]["superpixels"]["grid"] == 6
     images = synthetic_images(2, 64, 64)
     plain, pooled = (
         open_graph(tmp_path / name / "model.onnx")(images, None) for name in ("plain", "m")
     )
     np.testing.assert_allclose(pooled["logits"], plain["logits"], rtol=1e-4, atol=1e-5)
-    assert pooled["saliency"].shape == plain["saliency"].shape
-    assert np.abs(pooled["saliency"] - plain["saliency"]).max() > 0.05
+    assert plain["saliency"].shape == (2, 1, 56, 56)
+    assert pooled["saliency"].shape == (2, 1, 112, 112)
+    assert manifest(tmp_path / "m")["map_size"] == [112, 112]
+    enlarged = plain["saliency"].repeat(2, axis=2).repeat(2, axis=3)
+    assert np.abs(pooled["saliency"] - enlarged).max() > 0.05
 
 
 @pytest.mark.parametrize(
@@ -142,7 +145,7 @@ def test_a_corrupt_explainer_is_4(tmp_path, tiny_file, explainer_artifact, capsy
     ("options", "message"),
     [
         (["--top-k", "11"], "top-k must be 1 to 10"),
-        (["--superpixels"], "too coarse for 7x7 superpixels"),
+        (["--superpixels"], "too coarse for 6x6 superpixels"),
         (["--top-k", "2", "--classes", "input"], "exclude each other"),
         (["--opset", "9"], "opset must be 18 to 23"),
         (["--mean", "1,2"], "three numbers"),

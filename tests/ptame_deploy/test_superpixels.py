@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 from skimage.color import rgb2lab
 from skimage.segmentation import slic
+from torch.nn import functional
 
 from ptame_deploy.artifacts import SuperpixelRecord
 from ptame_deploy.errors import InvalidInputError
@@ -12,7 +13,7 @@ from ptame_deploy.superpixels import Superpixels, to_lab
 pytestmark = pytest.mark.unit
 
 SIZE = (32, 32)
-RECORD = SuperpixelRecord(grid=4, kept=0.0)
+RECORD = SuperpixelRecord(grid=4, kept=0.0, detail=1)
 
 
 def two_halves(batch=1, edge=50):
@@ -26,7 +27,7 @@ def two_halves(batch=1, edge=50):
 
 
 def shrunk(left):
-    return torch.nn.functional.avg_pool2d(left[None, None].float(), 4)[0, 0]
+    return functional.avg_pool2d(left[None, None].float(), 4)[0, 0]
 
 
 def test_lab_is_scikit_images():
@@ -70,8 +71,10 @@ def test_regions_are_like_slics(real_photos):
     size = (64, 64)
     photo = Image.open(real_photos["chelsea"]).convert("RGB").resize((256, 256))
     image = torch.from_numpy(np.asarray(photo, np.float32) / 255).permute(2, 0, 1)[None]
-    regions = Superpixels(SuperpixelRecord(), size).regions(image)[0].argmax(1).numpy()
-    small = torch.nn.functional.adaptive_avg_pool2d(image, size)[0].permute(1, 2, 0).numpy()
+    regions = (
+        Superpixels(SuperpixelRecord(grid=7, detail=1), size).regions(image)[0].argmax(1).numpy()
+    )
+    small = functional.adaptive_avg_pool2d(image, size)[0].permute(1, 2, 0).numpy()
     others = slic(small, n_segments=49, compactness=10, sigma=0, start_label=0).reshape(-1)
     generator = np.random.default_rng(0)
     one, two = generator.integers(0, regions.size, (2, 200_000))
@@ -83,7 +86,7 @@ def test_regions_are_like_slics(real_photos):
 def test_it_is_linear_and_its_matrix_symmetric():
     """What training relies on: masks are pooled in place of maps."""
     image, _ = two_halves()
-    superpixels = Superpixels(SuperpixelRecord(grid=4), SIZE)
+    superpixels = Superpixels(SuperpixelRecord(grid=4, detail=1), SIZE)
     one, two = torch.rand(2, 1, 1, *SIZE, generator=torch.Generator().manual_seed(1)).double()
     regions = superpixels.regions(image)
     left = (superpixels.pool(regions, one) * two).sum()
@@ -105,11 +108,36 @@ def test_photos_of_a_batch_have_regions_of_their_own():
     assert (together[1:] - superpixels(image, maps[1:])).abs().max() > 0.1
 
 
+def test_detail_makes_maps_finer_than_the_taps():
+    """A border that the taps cannot draw is drawn to a pixel of the finer map."""
+    image, _ = two_halves()
+    superpixels = Superpixels(SuperpixelRecord(grid=4, kept=0.0, detail=4), SIZE)
+    assert superpixels.size == (128, 128)
+    blurred = functional.avg_pool2d(image[:, :1], 4)
+    blurred = functional.avg_pool2d(blurred, 9, stride=1, padding=4, count_include_pad=False)
+    pooled = superpixels(image, blurred)[0, 0]
+    enlarged = functional.interpolate(blurred, size=(128, 128), mode="bilinear")[0, 0]
+    sharp = [functional.mse_loss(found, image[0, 0]) for found in (pooled, enlarged)]
+    assert sharp[0] < sharp[1] / 2
+    steps = (pooled[:, 1:] - pooled[:, :-1]).abs()
+    assert steps.max() > 0.5  # from one pixel to the next
+
+
+@pytest.mark.parametrize("detail", [1, 2, 3])
+def test_detail_asks_the_same_of_a_flat_map(detail):
+    superpixels = Superpixels(SuperpixelRecord(grid=4, kept=0.5, detail=detail), SIZE)
+    image = torch.rand(1, 3, 100, 90, generator=torch.Generator().manual_seed(0))
+    pooled = superpixels(image, torch.full((1, 2, *SIZE), 3.0))
+    assert pooled.shape == (1, 2, 32 * detail, 32 * detail)
+    torch.testing.assert_close(pooled, torch.full_like(pooled, 4.5), rtol=1e-4, atol=1e-4)
+
+
 def test_a_share_of_the_map_is_kept():
     image, _ = two_halves()
     maps = torch.rand(1, 1, *SIZE, generator=torch.Generator().manual_seed(1))
     none, some = (
-        Superpixels(SuperpixelRecord(grid=4, kept=kept), SIZE)(image, maps) for kept in (0.0, 0.3)
+        Superpixels(SuperpixelRecord(grid=4, kept=kept, detail=1), SIZE)(image, maps)
+        for kept in (0.0, 0.3)
     )
     torch.testing.assert_close(some - none, 0.3 * maps, rtol=1e-4, atol=1e-5)
 

@@ -92,15 +92,17 @@ def test_coefficients_are_the_map_that_they_stand_for(rows):
         np.testing.assert_allclose(columns @ coefficients, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_pooled_masks_stand_for_pooled_maps():
+@pytest.mark.parametrize("detail", [1, 2])
+def test_pooled_masks_stand_for_pooled_maps(detail):
     """Superpixels act between the two steps: on the mask what they would do to the map."""
     net, masks, features = started(), some_masks(), taps(1)
-    superpixels = Superpixels(SuperpixelRecord(grid=3), SIZES[0])
+    superpixels = Superpixels(SuperpixelRecord(grid=3, detail=detail), SIZES[0])
     image = torch.rand(1, 3, *IMAGE, generator=torch.Generator().manual_seed(2))
     terms = FittedTerms(net)
-    project = MaskProjector(SIZES, IMAGE, terms.read)
+    project = MaskProjector(SIZES, IMAGE, terms.read, superpixels.size)
     with torch.no_grad():
-        pooled = superpixels(image, torch.from_numpy(project.to_map(masks))[None])[0].numpy()
+        regions, small = superpixels.regions(image), torch.from_numpy(project.to_map(masks))
+        pooled = superpixels.pool(regions, small[None])[0].numpy()
         saliency = superpixels(image, net.class_maps(features, torch.tensor([[4]])))
     columns = terms.columns(flat(features), project.to_taps(pooled), class_index=4)
     enlarged = functional.interpolate(saliency, size=IMAGE, mode="bilinear")[0, 0].numpy()
