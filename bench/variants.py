@@ -114,6 +114,7 @@ def with_measured_drift(
     manifest = reference.graphs.manifest
     photos = read_photos(judged, manifest, most=DRIFT_PHOTOS)
     images, takes_classes = photos.images(slice(None), manifest), manifest.takes_classes
+    head = manifest.classifier.head
     truth: Answers | None = None
     found = []
     for variant in variants:
@@ -128,9 +129,9 @@ def with_measured_drift(
         say(f"Comparing {what} with the FP32 graph on {len(photos)} photos ...")
         if truth is None:
             graph = open_graph(reference.path("fused"), threads=reference.choice.threads)
-            truth = ask_reference(graph, images, takes_classes=takes_classes)
+            truth = ask_reference(graph, images, takes_classes=takes_classes, head=head)
         asked = truth.top[:, None] if takes_classes else None
-        drift = compare(truth, ask(_as_graph(variant.open("fused")), images, asked))
+        drift = compare(truth, ask(_as_graph(variant.open("fused")), images, asked, head=head))
         found.append(replace(variant, drift=drift, drift_on=None))
     return found
 

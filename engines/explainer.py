@@ -17,8 +17,8 @@ from engines.photo_input import Photo, as_list, decoded
 from engines.plan import PlanManifest, holds_plan
 from engines.runtime import Arrays, Runtime
 from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest, read_manifest
-from ptame_deploy.drift import softmax
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
+from ptame_deploy.heads import probabilities
 from ptame_deploy.onnx_session import CPU_PROVIDER
 from ptame_deploy.photos import open_photo
 from ptame_deploy.preprocessing import to_float
@@ -32,7 +32,7 @@ class Explanation:
 
     Attributes:
         class_index: (B, K) int64, best first (or as asked).
-        probability: (B, K) float32, softmax over all classes.
+        probability: (B, K) float32, of each class by the classifier's head.
         saliency: (B, K, h, w) float32 in [0, 1]; each map's own smallest value is 0, its largest 1.
         logits: (B, classes) float32.
         class_names: a name for each class, or None.
@@ -275,7 +275,8 @@ class Explainer:
             class_index: (B, K) where the graph was given the classes.
         """
         chosen = outputs["class_index"] if class_index is None else class_index
-        probability = np.take_along_axis(softmax(outputs["logits"]), chosen, axis=1)
+        every = probabilities(outputs["logits"], self.manifest.classifier.head)
+        probability = np.take_along_axis(every, chosen, axis=1)
         return Explanation(
             class_index=chosen,
             probability=probability,

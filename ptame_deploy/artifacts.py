@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ptame_deploy.errors import ArtifactError, InvalidInputError
+from ptame_deploy.heads import Head
 from ptame_deploy.photos import printable
 from ptame_deploy.preprocessing import Preprocessing
 from ptame_deploy.records import Precision, PrecisionRecord, Record
@@ -93,6 +94,7 @@ class ClassifierRecord(Record):
     num_classes: int = Field(ge=1)
     class_names: list[str] | None = None
     weights: WeightsRecord
+    head: Head = "softmax"
 
     @model_validator(mode="after")
     def _check_names(self) -> "ClassifierRecord":

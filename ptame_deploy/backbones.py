@@ -1,29 +1,21 @@
-"""The classifiers that are explained: torchvision's by name, timm's, or the user's own."""
+"""The classifiers that are explained: a library's by name, the user's code, or a file."""
 
-import difflib
-import importlib
-import importlib.util
 import json
-import math
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ptame_deploy.artifacts import MAX_NAME_LENGTH, ClassifierRecord, WeightsRecord, is_class_name
-from ptame_deploy.errors import InvalidInputError, PtameError
+from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.heads import Head
 from ptame_deploy.preprocessing import Preprocessing
-from ptame_deploy.pretrained import build_timm, build_torchvision
-from ptame_deploy.vision import import_timm, import_torchvision
+from ptame_deploy.vision import import_torchvision
 from ptame_deploy.weights import override_weights, record_weights
 
-TIMM_PREFIX = "timm:"
 IMAGENET_CLASSES = 1000
 
 
@@ -38,6 +30,7 @@ class Backbone:
         num_classes: length of the logits.
         class_names: a name for each class, or None.
         weights: where the weights came from, with their hash.
+        head: what makes probabilities of the logits.
     """
 
     name: str
@@ -46,12 +39,17 @@ class Backbone:
     num_classes: int
     class_names: tuple[str, ...] | None
     weights: WeightsRecord
+    head: Head = "softmax"
 
     def record(self) -> ClassifierRecord:
         """Describe the classifier for a manifest."""
         names = None if self.class_names is None else list(self.class_names)
         return ClassifierRecord(
-            name=self.name, num_classes=self.num_classes, class_names=names, weights=self.weights
+            name=self.name,
+            num_classes=self.num_classes,
+            class_names=names,
+            weights=self.weights,
+            head=self.head,
         )
 
 
@@ -61,44 +59,72 @@ def load_backbone(
     weights: str | None = None,
     preprocessing: dict[str, Any] | None = None,
     class_names: str | Sequence[str] | None = None,
+    head: Head | None = None,
     seed: int = 0,
 ) -> Backbone:
     """Load a classifier, frozen and in eval mode.
 
     Args:
-        name: a torchvision name (``resnet50``), ``timm:NAME``, or an import string
-            ``package.module:factory`` or ``path/to/file.py:factory``, whose factory returns an
-            ``nn.Module`` from normalised images to logits, or a `Backbone`.
+        name: a torchvision name (``resnet50``), ``timm:NAME``, ``hf:NAME`` or ``hf:FOLDER``
+            (transformers); a file: ``model.onnx`` (with ``@input=NAME,output=NAME`` behind it where
+            a graph has several), ``model.pt2`` (``torch.export``) or ``model.pt``
+            (TorchScript); or an import string ``package.module:factory`` or
+            ``path/to/file.py:factory``, whose factory returns an ``nn.Module`` from normalised
+            images to logits, a function from images in [0, 1] to probabilities, or a `Backbone`.
         weights: a file (safetensors, or a checkpoint of tensors alone), ``random``, or None for
-            the pretrained ones (import string: those that the factory loads).
+            the pretrained ones (import string: those that the factory loads). Files that are whole
+            programs bring their own.
         preprocessing: fields of `Preprocessing` that replace the model's own.
         class_names: the names, ``imagenet``, or a file: a JSON list, or one name a line.
+        head: ``sigmoid`` for multi-label and binary classifiers; None for what the source says.
         seed: for random weights.
 
     Raises:
         InvalidInputError: no such model, or weights, sizes or names that do not fit.
         MissingRequirementError: weights that cannot be downloaded.
-        ArtifactError: a corrupt file of weights.
+        ArtifactError: a corrupt file.
+        CheckFailedError: a compiled program that does not run, or for one fixed batch alone.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if name.startswith(TIMM_PREFIX):
-            backbone = _from_timm(name, pretrained=weights is None)
-        elif ":" in name:
-            backbone = _from_import_string(name)
-        else:
-            backbone = _from_torchvision(name, pretrained=weights is None)
+        asked_size = (preprocessing or {}).get("input_size")
+        backbone = _from_source(name, asked_size, pretrained=weights is None)
         if preprocessing:
             merged = {**backbone.preprocessing.model_dump(), **preprocessing}
-            backbone = replace(backbone, preprocessing=_preprocessing(merged))
+            backbone = replace(backbone, preprocessing=preprocessing_of(merged))
         size, fresh = backbone.preprocessing.input_size, backbone.weights.random
+        if weights is not None and not any(True for _ in backbone.module.parameters()):
+            message = f"{name} brings its own weights: leave --weights away."
+            raise InvalidInputError(message)
         source = override_weights(backbone.module, weights, size, fresh=fresh)
     if source is not None:
         backbone = replace(backbone, weights=record_weights(backbone.module, source))
     if class_names is not None:
         backbone = replace(backbone, class_names=_class_names(class_names))
+    if head is not None:
+        backbone = replace(backbone, head=head)
     backbone.module.eval().requires_grad_(requires_grad=False)
     return _checked(backbone)
+
+
+def _from_source(name: str, asked_size: tuple[int, int] | None, *, pretrained: bool) -> Backbone:
+    """Ask the module that knows this kind of name; each imports what it needs."""
+    from ptame_deploy.sources import huggingface, import_string, library, onnx_file, programs
+
+    if onnx_file.is_onnx(name):
+        return onnx_file.from_onnx(name, asked_size)
+    suffix = Path(name).suffix.lower()
+    if name.startswith(library.TIMM_PREFIX):
+        return library.from_timm(name, pretrained=pretrained)
+    if name.startswith(huggingface.PREFIX):
+        return huggingface.from_transformers(name, pretrained=pretrained)
+    if suffix == programs.PROGRAM_SUFFIX:
+        return programs.from_program(name)
+    if suffix in programs.SCRIPT_SUFFIXES:
+        return programs.from_script(name, asked_size)
+    if ":" in name:
+        return import_string.from_import_string(name)
+    return library.from_torchvision(name, pretrained=pretrained)
 
 
 def imagenet_class_names() -> tuple[str, ...]:
@@ -107,136 +133,12 @@ def imagenet_class_names() -> tuple[str, ...]:
     return tuple(models.ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
 
 
-def _from_torchvision(name: str, *, pretrained: bool) -> Backbone:
-    models = import_torchvision().models
-    known = models.list_models(module=models)
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=3)
-        hint = f"Did you mean {', '.join(close)}? " if close else ""
-        message = (
-            f"No torchvision classifier is called {name!r}. {hint}Other sources: timm:NAME, "
-            "package.module:factory, path/to/file.py:factory."
-        )
-        raise InvalidInputError(message)
-    kinds = models.get_model_weights(name)
-    chosen = getattr(kinds, "IMAGENET1K_V1", None) or kinds.DEFAULT
-    module, source = build_torchvision(name, pretrained=pretrained)
-    transform = chosen.transforms()
-    preprocessing = _preprocessing(
-        {
-            "input_size": (transform.crop_size[0],) * 2,
-            "resize": transform.resize_size[0],
-            "interpolation": transform.interpolation.value,
-            "mean": tuple(transform.mean),
-            "std": tuple(transform.std),
-        }
-    )
-    names = tuple(chosen.meta["categories"])
-    return Backbone(name, module, preprocessing, len(names), names, record_weights(module, source))
+def preprocessing_of(fields: dict[str, Any]) -> Preprocessing:
+    """Check fields of a preprocessing.
 
-
-def _from_timm(name: str, *, pretrained: bool) -> Backbone:
-    timm = import_timm()
-    model_name = name.removeprefix(TIMM_PREFIX)
-    if not timm.is_model(model_name.partition(".")[0]):
-        close = difflib.get_close_matches(model_name, timm.list_models(), n=3)
-        hint = f" Did you mean {', '.join(close)}?" if close else ""
-        message = f"timm has no model {model_name!r}.{hint}"
-        raise InvalidInputError(message)
-    module, source = build_timm(model_name, pretrained=pretrained)
-    config = timm.data.resolve_model_data_config(module)
-    if config["crop_mode"] not in ("center", "squash"):
-        message = (
-            f"{name} crops by {config['crop_mode']!r}, which is not supported (center, squash)."
-        )
-        raise InvalidInputError(message)
-    height, width = config["input_size"][1:]
-    preprocessing = _preprocessing(
-        {
-            "input_size": (height, width),
-            "resize": math.floor(height / config["crop_pct"]),
-            "squash": config["crop_mode"] == "squash",
-            "interpolation": config["interpolation"],
-            "mean": config["mean"],
-            "std": config["std"],
-        }
-    )
-    tag = str(module.pretrained_cfg.get("tag") or "")  # type: ignore[union-attr,operator]
-    num_classes = int(module.num_classes)  # type: ignore[arg-type]
-    # Tags end with the last data set that a model was trained on: in1k, fb_in22k_ft_in1k.
-    names = imagenet_class_names() if num_classes == IMAGENET_CLASSES and "in1k" in tag else None
-    return Backbone(name, module, preprocessing, num_classes, names, record_weights(module, source))
-
-
-def _from_import_string(name: str) -> Backbone:
-    factory = _import_factory(name)
-    with _foreign_code(name):
-        made = factory()
-    if isinstance(made, Backbone):
-        return made
-    if not isinstance(made, nn.Module):
-        message = f"{name} returned {type(made).__name__}; an nn.Module or a Backbone is expected."
-        raise InvalidInputError(message)
-    if isinstance(made, torch.jit.ScriptModule):
-        message = (
-            f"{name} returned a TorchScript module, which cannot be traced. Return the source."
-        )
-        raise InvalidInputError(message)
-    if any(tensor.is_meta for tensor in made.state_dict().values()):
-        message = (
-            f"{name} returned a module on the meta device: it has no weights. Load them first."
-        )
-        raise InvalidInputError(message)
-    made.eval()
-    record = record_weights(made, f"factory {name.rpartition(':')[2]}")
-    return Backbone(name, made, Preprocessing(), 0, None, record)
-
-
-def _import_factory(name: str) -> Callable[[], Any]:
-    source, _, attribute = name.rpartition(":")
-    import_torchvision()  # the user's module may import it too, and must find it whole
-    with _foreign_code(name):
-        module = _import_file(source) if source.endswith(".py") else importlib.import_module(source)
-        factory = getattr(module, attribute)
-    if not callable(factory):
-        message = f"{name!r} is not a function that returns the classifier."
-        raise InvalidInputError(message)
-    return factory  # type: ignore[no-any-return]
-
-
-def _import_file(source: str) -> ModuleType:
-    path = Path(source).resolve()
-    if not path.is_file():
-        message = f"{source} does not exist."
-        raise InvalidInputError(message)
-    # Under a name of its own: a user's onnx.py must not stand in for the package.
-    spec = importlib.util.spec_from_file_location(f"_ptame_user_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up here
-    sys.path.append(str(path.parent))  # for what lies beside the file
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
-
-
-@contextmanager
-def _foreign_code(name: str) -> Iterator[None]:
-    """Tell a failure of the user's own code from one of ours."""
-    try:
-        yield
-    except (PtameError, MemoryError):
-        raise
-    except (Exception, SystemExit) as error:
-        reason = str(error).split("\n", maxsplit=1)[0] or type(error).__name__
-        message = f"Backbone {name!r} cannot be imported or made: {type(error).__name__}: {reason}"
-        raise InvalidInputError(message) from error
-
-
-def _preprocessing(fields: dict[str, Any]) -> Preprocessing:
+    Raises:
+        InvalidInputError: a field that is not usable.
+    """
     from pydantic import ValidationError
 
     try:
@@ -297,6 +199,12 @@ def _checked(backbone: Backbone) -> Backbone:
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[0] != 2:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         message = f"{backbone.name} must return logits (B, classes); for B = 2 it returned {got}."
+        raise InvalidInputError(message)
+    if logits.shape[1] == 1 and backbone.head == "softmax":
+        message = (
+            f"{backbone.name} gives one number, whose softmax is always 1. Say --head sigmoid if "
+            "it is a binary classifier."
+        )
         raise InvalidInputError(message)
     if logits.dtype != torch.float32 or logits.shape[1] == 0:
         got = f"{logits.dtype} {tuple(logits.shape)}"

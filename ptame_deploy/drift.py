@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ptame_deploy.errors import CheckFailedError
 from ptame_deploy.faithfulness import PERCENTAGES, DropIncrease, drop_and_increase, masks
+from ptame_deploy.heads import Head, probabilities
 from ptame_deploy.onnx_session import Graph
 from ptame_deploy.records import DriftRecord, DropIncreaseRecord, Tolerance
 
@@ -23,7 +24,7 @@ class Answers:
     """What a graph says of N photos.
 
     Attributes:
-        probability: (N, classes) float32, softmax of the logits.
+        probability: (N, classes) float32.
         class_index: (N, K) int64, the explained classes.
         saliency: (N, K, h, w) float32.
     """
@@ -51,7 +52,11 @@ class Answers:
 
 
 def ask(
-    graph: Graph, images: NDArray[np.generic], classes: NDArray[np.int64] | None = None
+    graph: Graph,
+    images: NDArray[np.generic],
+    classes: NDArray[np.int64] | None = None,
+    *,
+    head: Head = "softmax",
 ) -> Answers:
     """Run a graph over photos, a few at a time.
 
@@ -59,6 +64,7 @@ def ask(
         graph: what to run.
         images: (N, ...) as the graph takes them.
         classes: (N, K) for graphs that take the classes to explain.
+        head: of the classifier.
 
     Raises:
         CheckFailedError: answers that are NaN or infinite.
@@ -73,7 +79,7 @@ def ask(
             message = "The graph answers with NaN or infinity on these photos: its range is left."
             raise CheckFailedError(message)
         index = outputs["class_index"] if asked is None else asked
-        found.append(Answers(softmax(logits), np.asarray(index, np.int64), maps))
+        found.append(Answers(probabilities(logits, head), np.asarray(index, np.int64), maps))
     return Answers(
         np.concatenate([answers.probability for answers in found]),
         np.concatenate([answers.class_index for answers in found]),
@@ -81,21 +87,24 @@ def ask(
     )
 
 
-def ask_reference(graph: Graph, images: NDArray[np.generic], *, takes_classes: bool) -> Answers:
+def ask_reference(
+    graph: Graph, images: NDArray[np.generic], *, takes_classes: bool, head: Head = "softmax"
+) -> Answers:
     """Run the graph that others are compared with: each photo's best class is explained.
 
     Args:
         graph: what to run.
         images: (N, ...) as the graph takes them.
         takes_classes: it must be told the classes: it is asked for the best ones first.
+        head: of the classifier.
 
     Raises:
         CheckFailedError: answers that are NaN or infinite.
     """
     if not takes_classes:
-        return ask(graph, images)
-    best = ask(graph, images, np.zeros((len(images), 1), np.int64)).top
-    return ask(graph, images, best[:, None])
+        return ask(graph, images, head=head)
+    best = ask(graph, images, np.zeros((len(images), 1), np.int64), head=head).top
+    return ask(graph, images, best[:, None], head=head)
 
 
 def compare(reference: Answers, found: Answers) -> DriftRecord:
@@ -144,6 +153,8 @@ def faithfulness(
     reference: Answers,
     found: Answers,
     prepare: Callable[[NDArray[np.float32]], NDArray[np.generic]],
+    *,
+    head: Head = "softmax",
 ) -> list[DropIncreaseRecord]:
     """Measure average drop and increase in confidence of both graphs' maps.
 
@@ -153,6 +164,7 @@ def faithfulness(
         reference: the FP32 graph's answers.
         found: the other graph's, for the same photos.
         prepare: turns (B, 3, H, W) in [0, 1] into what the judge takes.
+        head: of the classifier.
 
     Returns:
         A record for each form and percentage, over the photos whose top class both explain.
@@ -169,7 +181,8 @@ def faithfulness(
         for part in batches(len(kept)):
             masked = prepare(images[both][part] * kept[part][:, None])
             asked = top[both][part][:, None]
-            probability = softmax(np.asarray(judge(masked, asked)["logits"], np.float32))
+            logits = np.asarray(judge(masked, asked)["logits"], np.float32)
+            probability = probabilities(logits, head)
             after.append(np.take_along_axis(probability, asked, axis=1)[:, 0])
         return drop_and_increase(before, np.concatenate(after))
 
@@ -210,12 +223,6 @@ def batches(count: int, size: int = BATCH) -> Iterator[slice]:
     """Return slices of at most ``size`` that cover ``count`` photos."""
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the softmax over the last axis of (N, classes)."""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float32)
 
 
 def correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

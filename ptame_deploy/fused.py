@@ -10,6 +10,7 @@ from torch.nn import functional
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.explainer import FoldedExplainer
+from ptame_deploy.heads import Head
 from ptame_deploy.superpixels import Superpixels
 
 MapSize = Literal["native", "input"]
@@ -41,6 +42,7 @@ class NormalisedClassifier(nn.Module):
         """Put the backbone's normalisation in front of it; the module itself is shared."""
         super().__init__()
         self.module = backbone.module
+        self.head: Head = backbone.head
         preprocessing = backbone.preprocessing
         weights = chain(self.module.parameters(), self.module.buffers())
         device = next(weights, torch.empty(0)).device
@@ -51,6 +53,10 @@ class NormalisedClassifier(nn.Module):
         """Map RGB (B, 3, H, W) in [0, 1] to logits (B, classes)."""
         logits: Tensor = self.module((image - self.mean) / self.std)
         return logits
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return probabilities (B, classes) in float32."""
+        return logits.float().sigmoid() if self.head == "sigmoid" else logits.float().softmax(dim=1)
 
 
 class FusedModel(nn.Module):

@@ -27,7 +27,8 @@ from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.explainer import ExplainerNet, FoldedExplainer
 from ptame_deploy.fused import FusedModel, MapSize, NormalisedClassifier
 from ptame_deploy.graph_border import Border
-from ptame_deploy.graph_file import check_graph_file, forget_sources, save_graph
+from ptame_deploy.graph_file import check_graph_file, forget_sources, opset_of, save_graph
+from ptame_deploy.onnx_classifier import foreign_graphs, splice
 from ptame_deploy.onnx_session import open_graph
 from ptame_deploy.parity import ParityReport, compare
 from ptame_deploy.storage import staged_artifact
@@ -123,7 +124,7 @@ def export(
             outputs=border.outputs,
             map_size=(int(height), int(width)),
             top_k=None if options.takes_classes else options.top_k,
-            opset=options.opset,
+            opset=opset_of(graph),
             parity=parity.records,
         )
         (stage / GRAPH_MANIFEST).write_text(manifest_json(manifest), encoding="utf-8")
@@ -207,17 +208,34 @@ def export_graph(
         top_k=None if options.takes_classes else options.top_k,
         uint8_input=options.uint8_input,
     )
+    opset = _opset(model, options.opset)
     graph = _trace(
         GraphOutputs(model, takes_classes=options.takes_classes).eval(),
         arguments,
         dynamic,
         [value.name for value in border.inputs],
         [value.name for value in border.outputs],
-        options.opset,
+        opset,
     )
-    border.check(graph, options.opset)
+    border.check(graph, opset)
     save_graph(graph, path)
     return graph
+
+
+def _opset(module: torch.nn.Module, asked: int) -> int:
+    """Return the opset of a graph that merges what is in a module: operators are only lifted.
+
+    Raises:
+        CheckFailedError: the module holds a graph of an opset that cannot be merged.
+    """
+    newest = max((graph.opset for graph in foreign_graphs(module).values()), default=asked)
+    if newest >= OPSETS.stop:
+        message = (
+            f"The classifier's graph is of opset {newest}; graphs up to {OPSETS.stop - 1} can be "
+            "merged. Export it anew with an older one."
+        )
+        raise CheckFailedError(message)
+    return max(asked, newest)
 
 
 def export_classifier(backbone: Backbone, path: Path) -> None:
@@ -231,13 +249,14 @@ def export_classifier(backbone: Backbone, path: Path) -> None:
         CheckFailedError: the exporter fails.
     """
     size = backbone.preprocessing.input_size
+    classifier = NormalisedClassifier(backbone).eval()
     graph = _trace(
-        NormalisedClassifier(backbone).eval(),
+        classifier,
         [torch.zeros(TRACE_BATCH, 3, *size)],
         [{0: torch.export.Dim("batch", min=1)}],
         ["image"],
         ["logits"],
-        DEFAULT_OPSET,
+        _opset(classifier, DEFAULT_OPSET),
     )
     save_graph(graph, path)
 
@@ -255,6 +274,7 @@ def _trace(
     Raises:
         CheckFailedError: the exporter fails.
     """
+    graphs = foreign_graphs(module)
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -274,6 +294,7 @@ def _trace(
         message = f"PyTorch could not export the model as ONNX: {reason}"
         raise CheckFailedError(message) from error
     forget_sources(graph)
+    splice(graph, graphs)
     return graph
 
 

@@ -96,8 +96,10 @@ def compare(
         differences = {
             "logits": _largest(got["logits"] - logits.numpy()) / float(logits.abs().max()),
             "probabilities": _largest(
-                torch.softmax(torch.from_numpy(got["logits"]), 1).numpy()
-                - torch.softmax(logits, 1).numpy()
+                (
+                    model.classifier.probabilities(torch.from_numpy(got["logits"]))
+                    - model.classifier.probabilities(logits)
+                ).numpy()
             ),
             "saliency": _largest(got["saliency"] - saliency.numpy()),
         }

@@ -102,7 +102,7 @@ class Trials:
         with tempfile.TemporaryDirectory(prefix="ptame-trials-") as folder:
             graph = Path(folder) / "classifier.onnx"
             export_classifier(backbone, graph)
-            self.judge = Judge(OnnxRuntime(graph), batch=BATCH)
+            self.judge = Judge(OnnxRuntime(graph), batch=BATCH, head=backbone.head)
         starts = range(0, len(self.images), BATCH)
         answers = [self.judge.classify(to_float(self.images[i : i + BATCH])) for i in starts]
         whole = np.concatenate(answers)

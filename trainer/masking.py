@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ptame_deploy.heads import Head
+
 # Keeps small gradients above half precision's least number; a power of 2 changes no digit.
 _SCALE = 1024.0
 
@@ -34,6 +36,8 @@ def masked_cross_entropy(
 ) -> Tensor:
     """Return the mean cross-entropy of a frozen classifier on masked images, a scalar.
 
+    Of a classifier whose head is a sigmoid: that of the class alone, as if it were right.
+
     The classifier sees ``chunk`` images at once, and its activations are forgotten as soon as their
     gradient has reached the masks: memory is that of a chunk, not of the batch, and on a CPU a
     chunk that fits its caches is faster too. The result is exact, since images do not depend on
@@ -48,6 +52,12 @@ def masked_cross_entropy(
     """
     loss: Tensor = _MaskedCrossEntropy.apply(masks, classifier, images, target, chunk)
     return loss
+
+
+def _summed_cross_entropy(logits: Tensor, target: Tensor, head: Head) -> Tensor:
+    if head == "sigmoid":
+        return -functional.logsigmoid(logits.gather(1, target[:, None])).sum()
+    return functional.cross_entropy(logits, target, reduction="sum")
 
 
 class _MaskedCrossEntropy(torch.autograd.Function):
@@ -68,7 +78,7 @@ class _MaskedCrossEntropy(torch.autograd.Function):
             with torch.enable_grad():
                 free = mask.detach().requires_grad_()
                 logits = classifier(apply_mask(image, free)).float()
-                loss = functional.cross_entropy(logits, index, reduction="sum")
+                loss = _summed_cross_entropy(logits, index, getattr(classifier, "head", "softmax"))
                 scaled = _SCALE * loss
             gradients.append(torch.autograd.grad(scaled, free)[0] / _SCALE)
             losses.append(loss.detach())

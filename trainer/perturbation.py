@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
+from ptame_deploy.heads import Head, log_probability
 from ptame_deploy.preprocessing import to_float
 from ptame_deploy.random_masks import stream_masks
 from ptame_deploy.storage import writable
@@ -31,10 +32,12 @@ class Teacher(Protocol):
 
     Attributes:
         identity: hash of its weights and preparation, and what runs it.
+        head: what makes probabilities of its logits.
         batch: copies that it sees at once.
     """
 
     identity: str
+    head: Head
     batch: int
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -140,7 +143,7 @@ def score_photo(
         part = slice(start, start + teacher.batch)
         logits = np.asarray(teacher(whole * masks[part, None]), np.float64)
         with np.errstate(invalid="ignore"):  # what is not finite is told below
-            scores[part] = logits[:, class_index] - np.logaddexp.reduce(logits, axis=1)
+            scores[part] = log_probability(logits, class_index, teacher.head)
     if not np.isfinite(scores).all():
         message = (
             "The classifier answers with NaN or infinity to masked photos: there is nothing to "

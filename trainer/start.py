@@ -14,6 +14,7 @@ from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.explainer import ExplainerNet, shares_classes, start_explainer
 from ptame_deploy.fused import NormalisedClassifier
+from ptame_deploy.heads import Head
 from trainer.data import Batch, BatchKeys, PhotoBatches, load_batches
 from trainer.sources import Photo
 
@@ -174,7 +175,7 @@ def make_start(
             f"--start random.{_reasons(skipped)}"
         )
         raise InvalidInputError(message)
-    weights, fit = ridge_fit(features, logits)
+    weights, fit = ridge_fit(features, logits, backbone.head)
     # The fit is the embedding that the auxiliary lacks: the start is its activation map.
     explainer.initialise_activation_map(weights.float(), auxiliary.deepest_taps)
     return Started(explainer.eval(), start, fit, skipped)
@@ -213,16 +214,17 @@ def collect(
     return torch.cat(features), torch.cat(logits), skipped
 
 
-def ridge_fit(features: Tensor, logits: Tensor) -> tuple[Tensor, LinearFit]:
+def ridge_fit(features: Tensor, logits: Tensor, head: Head = "softmax") -> tuple[Tensor, LinearFit]:
     """Predict the classifier's centred logits from pooled features, in closed form.
 
-    Logits are centred over the classes, which softmax does not see, and both sides over the
+    Logits are centred over the classes where softmax does not see that, and both sides over the
     photos, since a map has no intercept. The penalty is the one with the least leave-one-out
     error (Allen's PRESS statistic, exact from one decomposition).
 
     Args:
         features: (N, D) float64, N >= 2.
         logits: (N, classes) float64.
+        head: what makes probabilities of them.
 
     Returns:
         Weights (classes, D) float64, and how well they predict.
@@ -231,7 +233,7 @@ def ridge_fit(features: Tensor, logits: Tensor) -> tuple[Tensor, LinearFit]:
         InvalidInputError: the logits are not finite, or the same for every photo.
     """
     photos = len(features)
-    target = logits - logits.mean(dim=1, keepdim=True)
+    target = logits - logits.mean(dim=1, keepdim=True) if head == "softmax" else logits
     target = target - target.mean(dim=0)
     x = features - features.mean(dim=0)
     variance = target.square().sum()

@@ -26,7 +26,7 @@ class TorchTeacher:
         """Move the classifier to a device."""
         backbone.module.to(device)
         self.classifier = NormalisedClassifier(backbone).eval()
-        self.device = device
+        self.device, self.head = device, backbone.head
         self.batch = _CPU_BATCH if device.type == "cpu" else _GPU_BATCH
         self.identity = f"{classifier_identity(backbone)} pytorch {device.type}"
 
@@ -49,7 +49,7 @@ class OnnxTeacher:
         """
         path = folder / "classifier.onnx"
         export_classifier(backbone, path)
-        self._run = open_graph(path)
+        self._run, self.head = open_graph(path), backbone.head
         self.batch = _CPU_BATCH
         self.identity = f"{classifier_identity(backbone)} onnxruntime cpu"
 
@@ -79,4 +79,5 @@ def _cpu_teacher(backbone: Backbone, folder: Path) -> Teacher:
 def classifier_identity(backbone: Backbone) -> str:
     """Return what a classifier's answers to an image in [0, 1] depend on."""
     preprocessing = backbone.preprocessing
-    return f"{backbone.weights.sha256} {preprocessing.mean} {preprocessing.std}"
+    head = "" if backbone.head == "softmax" else f" {backbone.head}"
+    return f"{backbone.weights.sha256} {preprocessing.mean} {preprocessing.std}{head}"

@@ -151,7 +151,8 @@ class Validation:
     def _confidence(self, images: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the probabilities (B,) of the classes, by default the best ones, and these."""
         with torch.no_grad():
-            probabilities = self.module.classifier(images).float().softmax(dim=1)
+            classifier = self.module.classifier
+            probabilities = classifier.probabilities(classifier(images))
         chosen = probabilities.argmax(dim=1) if target is None else target
         return probabilities.gather(1, chosen[:, None])[:, 0], chosen
 

@@ -116,6 +116,7 @@ def _photo(
         Rise(
             bench.judge.runtime,
             RiseSettings(masks=settings.masks, batch=bench.judge.batch, seed=seed),
+            head=bench.judge.head,
         ).stream(given, index, settings.counts, advance=advance)
         for seed in (settings.seed, settings.seed + 1)
     ]

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from bench.measures.measure import Image
 from engines.runtime import Runtime
-from ptame_deploy.drift import softmax
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
+from ptame_deploy.heads import Head, probabilities
 
 Batch = TypeVar("Batch")
 
@@ -22,13 +22,21 @@ class Judge:
     slightly differently in another size, and a resumed run must give the same numbers.
     """
 
-    def __init__(self, runtime: Runtime, *, batch: int = 8, takes_uint8: bool = False) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        batch: int = 8,
+        takes_uint8: bool = False,
+        head: Head = "softmax",
+    ) -> None:
         """Ask a classifier.
 
         Args:
             runtime: from ``image`` to ``logits``, normalising inside.
             batch: images that run together.
             takes_uint8: its ``image`` is uint8 (B, H, W, 3), not float32 (B, 3, H, W).
+            head: what makes probabilities of its logits.
 
         Raises:
             InvalidInputError: a batch under 1.
@@ -37,6 +45,7 @@ class Judge:
             message = f"The batch size must be at least 1, got {batch}."
             raise InvalidInputError(message)
         self.runtime, self.batch, self.takes_uint8 = runtime, batch, takes_uint8
+        self.head: Head = head
 
     def classify(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Classify whole photos.
@@ -45,12 +54,12 @@ class Judge:
             images: (N, 3, H, W) RGB in [0, 1].
 
         Returns:
-            (N, classes) softmax.
+            (N, classes) probabilities.
 
         Raises:
             CheckFailedError: the classifier answers with NaN or infinity.
         """
-        return softmax(self.logits(images))
+        return probabilities(self.logits(images), self.head)
 
     def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return (N, classes) logits; see `classify`."""
@@ -67,13 +76,13 @@ class Judge:
             asked: images (3, H, W) with the class that is asked for.
 
         Returns:
-            (n,) softmax scores, in order.
+            (n,) probabilities, in order.
 
         Raises:
             CheckFailedError: the classifier answers with NaN or infinity.
         """
         found = [
-            softmax(self._ask(images))[np.arange(len(classes)), classes]
+            probabilities(self._ask(images), self.head)[np.arange(len(classes)), classes]
             for images, classes in _ahead(_batches(asked, self.batch))
         ]
         return np.concatenate(found) if found else np.empty(0, np.float32)

@@ -50,7 +50,7 @@ class PerturbationSettings:
 def rise(judge: Judge, settings: PerturbationSettings, seed: int) -> Rise:
     """Return RISE as `perturbation_methods` runs it."""
     chosen = RiseSettings(masks=settings.rise_masks, batch=judge.batch, seed=seed)
-    return Rise(judge.runtime, chosen)
+    return Rise(judge.runtime, chosen, head=judge.head)
 
 
 def perturbation_methods(

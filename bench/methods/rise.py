@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.runtime import Runtime
-from ptame_deploy.drift import softmax
 from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.heads import Head, probabilities
 from ptame_deploy.random_masks import stream_masks
 
 
@@ -53,14 +53,22 @@ class Rise:
     ``ptame export`` do: a masked pixel is black.
     """
 
-    def __init__(self, classifier: Runtime, settings: RiseSettings | None = None) -> None:
+    def __init__(
+        self,
+        classifier: Runtime,
+        settings: RiseSettings | None = None,
+        *,
+        head: Head = "softmax",
+    ) -> None:
         """Explain a classifier.
 
         Args:
             classifier: from ``image`` to ``logits``; an output more does no harm.
             settings: the method's parameters.
+            head: what makes probabilities of its logits.
         """
         self.classifier = classifier
+        self.head: Head = head
         self.settings = settings or RiseSettings()
 
     @property
@@ -134,7 +142,9 @@ class Rise:
             for position, image in enumerate(images):
                 _apply(image, visible, copies)
                 logits = self.classifier.run({"image": copies})["logits"]
-                weights[position, : len(masks)] = _probability(logits, int(index[position]))
+                weights[position, : len(masks)] = _probability(
+                    logits, int(index[position]), self.head
+                )
                 advance(len(masks))
             flat, used = masks.reshape(len(masks), -1), 0
             while waiting and waiting[0] <= done + len(masks):
@@ -157,14 +167,14 @@ def _apply(image: NDArray[Any], visible: NDArray[np.float32], out: NDArray[Any])
         np.multiply(image, visible, out=out)
 
 
-def _probability(logits: NDArray[Any], index: int) -> NDArray[np.float32]:
-    """Return the class's softmax score for each row."""
+def _probability(logits: NDArray[Any], index: int, head: Head) -> NDArray[np.float32]:
+    """Return the class's probability for each row."""
     if index >= logits.shape[1]:
         message = (
             f"Class {index} does not exist: the classifier has classes 0 to {logits.shape[1] - 1}."
         )
         raise InvalidInputError(message)
-    return softmax(logits)[:, index]
+    return probabilities(logits, head)[:, index]
 
 
 def _check_counts(counts: Sequence[int], masks: int) -> None:

@@ -30,6 +30,7 @@ class Networks:
     auxiliary_weights: str | None = None
     auxiliary_size: str | None = None
     class_names: str | None = None
+    head: str | None = None
     preprocessing: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
 
@@ -99,7 +100,10 @@ def open_subject(
         runtime = choice.open_module(source.classifier.module, image, ["logits"])
     else:
         runtime = choice.open_graph(reference.classifier, image)
-    judge = Judge(runtime, batch=batch, takes_uint8=reference.manifest.takes_uint8)
+    manifest = reference.manifest
+    judge = Judge(
+        runtime, batch=batch, takes_uint8=manifest.takes_uint8, head=manifest.classifier.head
+    )
     return Subject(graphs, judge, choice, workspace, engines, source)
 
 
@@ -143,6 +147,7 @@ def _source_of(
         name,
         weights=networks.weights,
         preprocessing=manifest.preprocessing.model_dump(),
+        head=manifest.classifier.head,
         seed=networks.seed,
     )
     if backbone.weights.sha256 != manifest.classifier.weights.sha256:
@@ -198,6 +203,7 @@ def _export(
         weights=networks.weights,
         preprocessing=networks.preprocessing,
         class_names=networks.class_names,
+        head=networks.head,
         seed=networks.seed,
     )
     parts = options.load_parts(

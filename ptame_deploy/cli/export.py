@@ -63,6 +63,7 @@ def export(
     ] = MapSizeKind.native,
     opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 23.")] = 18,
     class_names: options.ClassNamesOption = None,
+    head: options.HeadOption = None,
     input_size: options.InputSizeOption = None,
     resize: options.ResizeOption = None,
     mean: options.MeanOption = None,
@@ -91,6 +92,7 @@ def export(
         weights=weights,
         preprocessing=options.preprocessing_overrides(input_size, resize, mean, std, interpolation),
         class_names=class_names,
+        head=head,
         seed=seed,
     )
     graph_options = GraphOptions(

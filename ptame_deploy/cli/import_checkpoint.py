@@ -25,6 +25,7 @@ def import_checkpoint(
     auxiliary_weights: options.AuxiliaryWeightsOption = None,
     auxiliary_size: options.AuxiliarySizeOption = None,
     class_names: options.ClassNamesOption = None,
+    head: options.HeadOption = None,
     input_size: options.InputSizeOption = None,
     resize: options.ResizeOption = None,
     mean: options.MeanOption = None,
@@ -47,7 +48,12 @@ def import_checkpoint(
     check_writable(output)
     state = read_state_dict(checkpoint)
     classifier = options.load_classifier(
-        backbone, weights=weights, preprocessing=overrides, class_names=class_names, seed=seed
+        backbone,
+        weights=weights,
+        preprocessing=overrides,
+        class_names=class_names,
+        head=head,
+        seed=seed,
     )
     loaded = options.load_auxiliary(classifier, auxiliary, auxiliary_weights, sizes, seed)
     found = import_explainer(state, loaded.channels, classifier.num_classes)

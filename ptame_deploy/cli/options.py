@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ptame_deploy.auxiliaries import Auxiliary
     from ptame_deploy.backbones import Backbone
     from ptame_deploy.explainer import ExplainerNet
+    from ptame_deploy.heads import Head
 
 TrainingPhotosArgument = Annotated[
     list[Path],
@@ -28,7 +29,8 @@ BackboneOption = Annotated[
     typer.Option(
         "--backbone",
         "-b",
-        help="Classifier: torchvision name, timm:NAME, package.module:factory or file.py:factory.",
+        help="Classifier: torchvision name, timm:NAME, hf:NAME or hf:FOLDER, model.onnx, "
+        "model.pt2, model.pt, package.module:factory or file.py:factory.",
         show_default=False,
     ),
 ]
@@ -57,6 +59,13 @@ AuxiliarySizeOption = Annotated[
 ]
 ClassNamesOption = Annotated[
     str | None, typer.Option(help="Class names: a file (JSON list, or one a line), or 'imagenet'.")
+]
+HeadOption = Annotated[
+    str | None,
+    typer.Option(
+        help="softmax: one class is right; sigmoid: any number of them (multi-label, binary). Only "
+        "where the classifier does not say it itself."
+    ),
 ]
 InputSizeOption = Annotated[
     int | None, typer.Option(help="Replace the classifier's input size (side in pixels).")
@@ -151,6 +160,7 @@ def load_classifier(
     weights: str | None,
     preprocessing: dict[str, Any],
     class_names: str | None = None,
+    head: str | None = None,
     seed: int,
 ) -> "Backbone":
     """Load a classifier, and say how photos will be prepared for it.
@@ -164,10 +174,36 @@ def load_classifier(
 
     console.info(f"Loading {name} ...")
     backbone = load_backbone(
-        name, weights=weights, preprocessing=preprocessing, class_names=class_names, seed=seed
+        name,
+        weights=weights,
+        preprocessing=preprocessing,
+        class_names=class_names,
+        head=checked_head(head),
+        seed=seed,
     )
-    console.info(f"  {backbone.num_classes} classes; {backbone.preprocessing}")
+    kind = "" if backbone.head == "softmax" else ", each for itself (sigmoid)"
+    console.info(f"  {backbone.num_classes} classes{kind}; {backbone.preprocessing}")
     return backbone
+
+
+def checked_head(text: str | None) -> "Head | None":
+    """Return a head by name.
+
+    Raises:
+        InvalidInputError: there is none of that name.
+    """
+    from typing import get_args
+
+    from ptame_deploy.errors import InvalidInputError
+    from ptame_deploy.heads import Head
+
+    for known in get_args(Head):
+        if text == known:
+            return known  # type: ignore[no-any-return]
+    if text is not None:
+        message = f"--head is softmax or sigmoid, got {text!r}."
+        raise InvalidInputError(message)
+    return None
 
 
 def load_auxiliary(

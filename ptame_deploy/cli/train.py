@@ -185,6 +185,7 @@ def train(
         typer.Option(help="Time between two checkpoints (1m).", rich_help_panel=_PAPER),
     ] = None,
     class_names: options.ClassNamesOption = None,
+    head: options.HeadOption = None,
     input_size: options.InputSizeOption = None,
     resize: options.ResizeOption = None,
     mean: options.MeanOption = None,
@@ -243,7 +244,12 @@ def train(
     from ptame_deploy.explainer_store import record_explainer, save_explainer
 
     classifier = options.load_classifier(
-        backbone, weights=weights, preprocessing=overrides, class_names=class_names, seed=seed
+        backbone,
+        weights=weights,
+        preprocessing=overrides,
+        class_names=class_names,
+        head=head,
+        seed=seed,
     )
     loaded = options.load_auxiliary(classifier, auxiliary, auxiliary_weights, sizes, seed)
     if not helps:

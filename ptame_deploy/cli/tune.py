@@ -33,6 +33,7 @@ def tune(
     auxiliary_size: options.AuxiliarySizeOption = None,
     workers: Annotated[int, typer.Option(help="Processes that decode photos.")] = 0,
     class_names: options.ClassNamesOption = None,
+    head: options.HeadOption = None,
     input_size: options.InputSizeOption = None,
     resize: options.ResizeOption = None,
     mean: options.MeanOption = None,
@@ -62,7 +63,12 @@ def tune(
     overrides = options.preprocessing_overrides(input_size, resize, mean, std, interpolation)
     check_writable(output)
     classifier = options.load_classifier(
-        backbone, weights=weights, preprocessing=overrides, class_names=class_names, seed=seed
+        backbone,
+        weights=weights,
+        preprocessing=overrides,
+        class_names=class_names,
+        head=head,
+        seed=seed,
     )
     loaded = options.load_auxiliary(classifier, auxiliary, auxiliary_weights, sizes, seed)
     result = search(

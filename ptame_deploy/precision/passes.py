@@ -29,6 +29,7 @@ from ptame_deploy.graph_file import (
     opset_of,
     save_graph,
 )
+from ptame_deploy.heads import Head
 from ptame_deploy.onnx_session import Graph, open_graph
 from ptame_deploy.precision.calibrator import Calibrator
 from ptame_deploy.precision.candidates import Candidates
@@ -192,6 +193,10 @@ class _Pass:
     def _graph(self, path: Path) -> Graph:
         return open_graph(path, threads=self.options.threads)
 
+    @property
+    def _head(self) -> Head:
+        return self.manifest.classifier.head
+
     def _ask(self, path: Path, few: int | None) -> Answers:
         part = slice(0, len(self.searched) if few is None else few)
         photos = PhotoSet(self.searched.pixels[part], [])
@@ -200,12 +205,14 @@ class _Pass:
     def _reference(self, photos: PhotoSet) -> Answers:
         images = photos.images(slice(None), self.manifest)
         takes_classes = self.manifest.takes_classes
-        return ask_reference(self.reference_graph, images, takes_classes=takes_classes)
+        return ask_reference(
+            self.reference_graph, images, takes_classes=takes_classes, head=self._head
+        )
 
     def _answer(self, graph: Graph, photos: PhotoSet, reference: Answers) -> Answers:
         images = photos.images(slice(None), self.manifest)
         classes = reference.top[:, None] if self.manifest.takes_classes else None
-        return ask(graph, images, classes)
+        return ask(graph, images, classes, head=self._head)
 
     def _faithfulness(
         self, judged: PhotoSet, reference: Answers, found: Answers
@@ -218,7 +225,9 @@ class _Pass:
             return np.ascontiguousarray(masked)
 
         self.say(f"Average drop and increase in confidence on {len(images)} of them ...")
-        return faithfulness(self.reference_graph, images, reference, found, prepare)
+        return faithfulness(
+            self.reference_graph, images, reference, found, prepare, head=self._head
+        )
 
 
 def _write(

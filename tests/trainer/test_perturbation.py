@@ -17,7 +17,7 @@ pytestmark = pytest.mark.unit
 class Brightness:
     """Two classes: how bright the left half is, and how bright the right one."""
 
-    identity, batch = "brightness", 5
+    identity, batch, head = "brightness", 5, "softmax"
 
     def __init__(self):
         self.sizes = []

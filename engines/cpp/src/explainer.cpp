@@ -101,7 +101,9 @@ struct Explainer::Parts {
       const auto index = static_cast<std::size_t>(one.class_index);
       one.name = manifest.class_names.empty() ? "class " + std::to_string(one.class_index)
                                               : manifest.class_names[index];
-      one.probability = static_cast<float>(std::exp(double(logits[index]) - top) / sum);
+      one.probability = static_cast<float>(manifest.sigmoid
+                                               ? 1 / (1 + std::exp(-double(logits[index])))
+                                               : std::exp(double(logits[index]) - top) / sum);
       one.saliency.assign(maps + rank * area, maps + (rank + 1) * area);
       made.classes.push_back(std::move(one));
     }

@@ -55,6 +55,10 @@ Manifest graph_manifest(const json& document) {
   const auto& classifier = document.at("classifier");
   made.classifier = classifier.at("name").get<std::string>();
   made.num_classes = classifier.at("num_classes").get<int>();
+  const auto head = classifier.value("head", std::string("softmax"));
+  if (head != "softmax" && head != "sigmoid")
+    corrupt("The manifest's head " + head + " is neither softmax nor sigmoid.");
+  made.sigmoid = head == "sigmoid";
   if (const auto given = classifier.find("class_names");
       given != classifier.end() && !given->is_null())
     made.class_names = given->get<std::vector<std::string>>();

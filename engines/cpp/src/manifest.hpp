@@ -19,6 +19,7 @@ struct Tensor {
 struct Manifest {
   std::string classifier;
   int num_classes = 0;
+  bool sigmoid = false;  // each class for itself; else softmax
   std::vector<std::string> class_names;
   std::vector<std::string> cautions;
   int input_height = 0, input_width = 0, resize = 0;

@@ -67,6 +67,15 @@ def test_answers_are_pythons(built, tiny_artifact, photos, tmp_path):
     assert_equal(built, tiny_artifact, paths, tmp_path, "--batch", "4")
 
 
+def test_multi_label_probabilities_are_each_for_itself(built, export_tiny, photos, tmp_path):
+    model, some = tmp_path / "model", tmp_path / "some"
+    assert export_tiny(model, "--head", "sigmoid", "--top-k", "10") == 0
+    some.mkdir()
+    shutil.copy(photos / "rgb.png", some)
+    assert_equal(built, model, some, tmp_path)
+    assert Explainer.load(model)(some / "rgb.png").probability.sum() > 1.5
+
+
 @pytest.mark.parametrize("interpolation", ["nearest", "bicubic", "lanczos"])
 @pytest.mark.parametrize("size", ["50", "200"])
 def test_every_interpolation_up_and_down(built, export_tiny, photos, tmp_path, interpolation, size):

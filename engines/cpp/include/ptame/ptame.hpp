@@ -40,7 +40,7 @@ struct Image {
 struct Explanation {
   std::int64_t class_index = 0;
   std::string name;                  // "class N" where the classifier has no names
-  float probability = 0;             // softmax over all classes
+  float probability = 0;             // softmax over all classes, or sigmoid
   std::vector<float> saliency;       // map_height x map_width, in [0, 1], row by row
 };
 

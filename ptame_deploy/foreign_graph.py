@@ -1,0 +1,229 @@
+"""An ONNX classifier of somebody else's: which tensors are image and logits, and what it takes.
+
+Exporters agree on little. The image may be NCHW or NHWC, float or uint8, the batch fixed, softmax
+inside, the answer one output of several. All of that is read off the graph and off one run of it;
+what cannot be told is asked for by name.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, inliner, shape_inference
+
+from ptame_deploy.any_batch import noise, with_any_batch
+from ptame_deploy.errors import ArtifactError, CheckFailedError, InvalidInputError
+from ptame_deploy.foreign_border import (
+    DTYPES,
+    Layout,
+    before_activation,
+    find_image,
+    find_output,
+    image_shape,
+)
+from ptame_deploy.graph_file import is_large, load_graph, opset_of
+from ptame_deploy.heads import Head
+from ptame_deploy.onnx_session import open_session
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+DEFAULT_SIDE = 224
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class ForeignGraph:
+    """A classifier with one image input, one output, and any batch.
+
+    Attributes:
+        model: ends where its logits are, or its probabilities where those come from no softmax.
+        sha256: of the file, weights outside included.
+        input: name of the image input.
+        output: name of the output.
+        layout: order of the image's axes.
+        dtype: of the image.
+        size: height and width of the image.
+        num_classes: length of the answer.
+        head: what makes probabilities of its logits.
+        gives_probabilities: the output is probabilities.
+    """
+
+    model: onnx.ModelProto
+    sha256: str
+    input: str
+    output: str
+    layout: Layout
+    dtype: np.dtype[Any]
+    size: tuple[int, int]
+    num_classes: int
+    head: Head
+    gives_probabilities: bool
+
+    @property
+    def opset(self) -> int:
+        """Version of the ONNX operators that it uses."""
+        return opset_of(self.model)
+
+
+def read_foreign_graph(
+    path: Path,
+    *,
+    input_name: str | None = None,
+    output_name: str | None = None,
+    size: tuple[int, int] | None = None,
+) -> ForeignGraph:
+    """Read a classifier from an ONNX file.
+
+    Args:
+        path: the file; weights outside lie beside it.
+        input_name: of the image, where there are several candidates.
+        output_name: of the answer, where there are several candidates.
+        size: height and width where the graph takes any (224 x 224).
+
+    Raises:
+        InvalidInputError: no input or output can be a classifier's, or several can.
+        ArtifactError: the file is no ONNX graph.
+        CheckFailedError: it does not run, or only for one fixed batch.
+    """
+    if not path.is_file():
+        message = f"{path} does not exist."
+        raise InvalidInputError(message)
+    model = inliner.inline_local_functions(load_graph(path))
+    if is_large(model):
+        message = f"{path} holds over 2 GB of weights, which cannot be merged."
+        raise InvalidInputError(message)
+    digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    _drop_weights_from_inputs(model)
+    model = shape_inference.infer_shapes(model)
+    image, layout = find_image(path, model, input_name)
+    shape = image_shape(image, layout, size or (DEFAULT_SIDE, DEFAULT_SIDE))
+    dtype = DTYPES[image.type.tensor_type.elem_type]
+    example = noise(shape, dtype)
+    answers = _run(path, model, {image.name: example})
+    output = find_output(path, answers, len(example), output_name)
+    cut, head = before_activation(model, output)
+    _keep_only(model, image, cut, shape, answers[output].reshape(len(example), -1).shape[1])
+    model = with_any_batch(path, model, image.name, shape, dtype)
+    found = np.concatenate([a.reshape(len(a), -1) for a in _probe(path, model, shape, dtype)])
+    probabilities = cut == output and _sum_to_one(found)
+    return ForeignGraph(
+        model=model,
+        sha256=digest,
+        input=image.name,
+        output=cut,
+        layout=layout,
+        dtype=dtype,
+        size=(shape[1], shape[2]) if layout == "nhwc" else (shape[2], shape[3]),
+        num_classes=found.shape[1],
+        head=head,
+        gives_probabilities=probabilities,
+    )
+
+
+def _drop_weights_from_inputs(model: onnx.ModelProto) -> None:
+    """Older graphs list their weights as inputs, too."""
+    weights = {weight.name for weight in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+
+
+def _session(path: Path, model: onnx.ModelProto) -> "onnxruntime.InferenceSession":
+    try:
+        return open_session(model.SerializeToString())
+    except ArtifactError as error:
+        message = str(error).replace("The graph", str(path), 1)
+        raise CheckFailedError(message) from error
+
+
+def _run(
+    path: Path, model: onnx.ModelProto, feed: dict[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """Run a graph on the CPU, and give all its outputs by name.
+
+    Raises:
+        CheckFailedError: ONNX Runtime cannot load or run it.
+    """
+    session = _session(path, model)
+    names = [output.name for output in session.get_outputs()]
+    try:
+        return dict(zip(names, session.run(names, feed), strict=True))
+    except Exception as error:  # ONNX Runtime's own share no base but Exception
+        reason = str(error).strip().split("\n", maxsplit=1)[0]
+        shape = next(iter(feed.values())).shape
+        message = f"{path} does not run on an image of {shape}: {reason}"
+        raise CheckFailedError(message) from error
+
+
+def _keep_only(
+    model: onnx.ModelProto,
+    image: onnx.ValueInfoProto,
+    output: str,
+    shape: tuple[int, int, int, int],
+    classes: int,
+) -> None:
+    """Cut a graph to what leads from the image to one output, with a batch of any size."""
+    graph = model.graph
+    makers = {name: node for node in graph.node for name in node.output}
+    wanted, stack = set(), [output]
+    while stack:
+        node = makers.get(stack.pop())
+        if node is not None and id(node) not in wanted:
+            wanted.add(id(node))
+            stack += [*node.input, *_outer_inputs(node)]
+    nodes = [node for node in graph.node if id(node) in wanted]
+    read = {name for node in nodes for name in [*node.input, *_outer_inputs(node)]}
+    weights = [weight for weight in graph.initializer if weight.name in read]
+    elem_type = next(
+        (v.type.tensor_type.elem_type for v in [*graph.output, *graph.value_info]
+         if v.name == output),
+        TensorProto.FLOAT,
+    )  # fmt: skip
+    for part, kept in (("node", nodes), ("initializer", weights), ("value_info", [])):
+        copies = [type(one).FromString(one.SerializeToString()) for one in kept]
+        del getattr(graph, part)[:]
+        getattr(graph, part).extend(copies)
+    del graph.output[:]
+    graph.output.append(onnx.helper.make_tensor_value_info(output, elem_type, ["batch", classes]))
+    for axis, length in zip(image.type.tensor_type.shape.dim, ("batch", *shape[1:]), strict=True):
+        axis.Clear()
+        if isinstance(length, str):
+            axis.dim_param = length
+        else:
+            axis.dim_value = length
+
+
+def _outer_inputs(node: onnx.NodeProto) -> list[str]:
+    """List what a node's inner graphs (of If, Loop) read from outside."""
+    found = []
+    for attribute in node.attribute:
+        for inner in [attribute.g, *attribute.graphs]:
+            for one in inner.node:
+                found += [*one.input, *_outer_inputs(one)]
+    return found
+
+
+def _probe(
+    path: Path, model: onnx.ModelProto, shape: tuple[int, int, int, int], dtype: np.dtype[Any]
+) -> list[NDArray[Any]]:
+    """Return the answers to a few images of noise, darker and lighter."""
+    name = model.graph.input[0].name
+    found = []
+    for seed, scale in enumerate((1.0, 0.5, 0.0)):
+        image = (noise(shape, dtype, 1, seed).astype(np.float32) * scale).astype(dtype)
+        found.append(next(iter(_run(path, model, {name: image}).values())))
+    return found
+
+
+def _sum_to_one(found: NDArray[Any]) -> bool:
+    values = found.astype(np.float64)
+    return bool(
+        values.shape[1] > 1
+        and (values >= 0).all()
+        and np.allclose(values.sum(axis=1), 1, atol=_TOLERANCE)
+    )

@@ -1,0 +1,26 @@
+"""From logits to probabilities: one class of many, or each class for itself."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+# softmax: exactly one class is right. sigmoid: any number of them (multi-label; one logit: binary).
+Head = Literal["softmax", "sigmoid"]
+
+
+def probabilities(logits: NDArray[np.float32], head: Head = "softmax") -> NDArray[np.float32]:
+    """Return the probabilities of (N, classes) logits, likewise (N, classes)."""
+    if head == "sigmoid":
+        return np.asarray(1 / (1 + np.exp(-logits.clip(-80, 80))), np.float32)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
+
+
+def log_probability(
+    logits: NDArray[np.float64], index: int, head: Head = "softmax"
+) -> NDArray[np.float64]:
+    """Return the log-probability of one class of (N, classes) logits, (N,)."""
+    if head == "sigmoid":
+        return np.asarray(-np.logaddexp(0, -logits[:, index]), np.float64)
+    return np.asarray(logits[:, index] - np.logaddexp.reduce(logits, axis=1), np.float64)

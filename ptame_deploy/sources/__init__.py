@@ -1,0 +1,1 @@
+"""Where classifiers come from, a module for each kind of name, for `ptame_deploy.backbones`."""

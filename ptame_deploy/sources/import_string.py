@@ -1,0 +1,149 @@
+"""Classifiers that code of the user's makes: ``package.module:factory``, ``file.py:factory``."""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ptame_deploy.artifacts import WeightsRecord
+from ptame_deploy.backbones import Backbone
+from ptame_deploy.errors import InvalidInputError, PtameError
+from ptame_deploy.preprocessing import Preprocessing
+from ptame_deploy.vision import import_torchvision
+from ptame_deploy.weights import record_weights
+
+_TINY = 1e-12
+
+
+def from_import_string(name: str) -> Backbone:
+    """Call a factory of the user's.
+
+    Raises:
+        InvalidInputError: it cannot be imported, fails, or returns something else.
+    """
+    factory = _import_factory(name)
+    with _foreign_code(name):
+        made = factory()
+    if isinstance(made, Backbone):
+        return made
+    if callable(made) and not isinstance(made, nn.Module):
+        return _of_function(name, made)
+    if not isinstance(made, nn.Module):
+        message = (
+            f"{name} returned {type(made).__name__}; an nn.Module, a function from images to "
+            "probabilities or a Backbone is expected."
+        )
+        raise InvalidInputError(message)
+    if isinstance(made, torch.jit.ScriptModule):
+        message = (
+            f"{name} returned a TorchScript module, which cannot be traced. Return the source, or "
+            "give the file itself (--backbone model.pt)."
+        )
+        raise InvalidInputError(message)
+    if any(tensor.is_meta for tensor in made.state_dict().values()):
+        message = (
+            f"{name} returned a module on the meta device: it has no weights. Load them first."
+        )
+        raise InvalidInputError(message)
+    made.eval()
+    record = record_weights(made, f"factory {name.rpartition(':')[2]}")
+    return Backbone(name, made, Preprocessing(), 0, None, record)
+
+
+class PythonClassifier(nn.Module):
+    """A function of the user's from images to probabilities: whatever it asks, wherever it runs."""
+
+    def __init__(self, function: Callable[[NDArray[np.float32]], Any], name: str) -> None:
+        """Take a function.
+
+        Args:
+            function: from (B, 3, H, W) float32 RGB in [0, 1] to probabilities (B, classes).
+            name: how the user named it, for errors.
+        """
+        super().__init__()
+        self.function, self.name = function, name
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return log-probabilities (B, classes).
+
+        Raises:
+            InvalidInputError: it answers with anything but probabilities, or is to be exported.
+        """
+        if torch.compiler.is_exporting():
+            message = (
+                f"{self.name} is a Python function, which no graph can hold. Train against it "
+                "(ptame train needs its answers alone); to export, give the model behind it."
+            )
+            raise InvalidInputError(message)
+        with _foreign_code(self.name):
+            found = np.asarray(self.function(image.detach().cpu().numpy()))
+        whole = found.ndim == 2 and len(found) == len(image) and found.dtype.kind == "f"
+        if not whole or not ((found >= 0) & (found <= 1)).all():
+            message = (
+                f"{self.name} must return probabilities, floats in [0, 1] of shape "
+                f"({len(image)}, classes); it returned {found.dtype} {found.shape}."
+            )
+            raise InvalidInputError(message)
+        return torch.from_numpy(found.astype(np.float32)).clamp(min=_TINY).log().to(image.device)
+
+
+def _of_function(name: str, function: Callable[[NDArray[np.float32]], Any]) -> Backbone:
+    code = getattr(function, "__code__", None) or type(function).__call__.__code__
+    digest = hashlib.sha256(code.co_code).hexdigest()
+    weights = WeightsRecord(source=f"function {name.rpartition(':')[2]}", sha256=digest)
+    plain = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    return Backbone(name, PythonClassifier(function, name), plain, 0, None, weights)
+
+
+def _import_factory(name: str) -> Callable[[], Any]:
+    source, _, attribute = name.rpartition(":")
+    import_torchvision()  # the user's module may import it too, and must find it whole
+    with _foreign_code(name):
+        module = _import_file(source) if source.endswith(".py") else importlib.import_module(source)
+        factory = getattr(module, attribute)
+    if not callable(factory):
+        message = f"{name!r} is not a function that returns the classifier."
+        raise InvalidInputError(message)
+    return factory  # type: ignore[no-any-return]
+
+
+def _import_file(source: str) -> ModuleType:
+    path = Path(source).resolve()
+    if not path.is_file():
+        message = f"{source} does not exist."
+        raise InvalidInputError(message)
+    # Under a name of its own: a user's onnx.py must not stand in for the package.
+    spec = importlib.util.spec_from_file_location(f"_ptame_user_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up here
+    sys.path.append(str(path.parent))  # for what lies beside the file
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+@contextmanager
+def _foreign_code(name: str) -> Iterator[None]:
+    """Tell a failure of the user's own code from one of ours."""
+    try:
+        yield
+    except (PtameError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        reason = str(error).split("\n", maxsplit=1)[0] or type(error).__name__
+        message = f"Backbone {name!r} cannot be imported or made: {type(error).__name__}: {reason}"
+        raise InvalidInputError(message) from error

@@ -1,0 +1,127 @@
+"""Classifiers that are a compiled PyTorch program: ``torch.export``'s, or TorchScript's."""
+
+import tempfile
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from ptame_deploy.backbones import Backbone
+from ptame_deploy.errors import ArtifactError, CheckFailedError, InvalidInputError
+from ptame_deploy.foreign_graph import DEFAULT_SIDE, read_foreign_graph
+from ptame_deploy.preprocessing import Preprocessing
+from ptame_deploy.sources.onnx_file import of_graph
+from ptame_deploy.weights import record_weights
+
+PROGRAM_SUFFIX = ".pt2"
+SCRIPT_SUFFIXES = (".pt", ".pth", ".ts", ".torchscript")
+_OPSET = 17  # the newest of the exporter that takes TorchScript
+
+
+class _Program(nn.Module):
+    """An exported program, whose own module refuses to be put in eval mode again."""
+
+    def __init__(self, program: torch.export.ExportedProgram) -> None:
+        super().__init__()
+        self.program = program.module()
+
+    def train(self, mode: bool = True) -> Self:  # noqa: ARG002, FBT001, FBT002 - PyTorch's form
+        return self
+
+    def forward(self, image: Tensor) -> Tensor:
+        answer: Tensor = self.program(image)
+        return answer
+
+
+def from_program(name: str) -> Backbone:
+    """Load a program that ``torch.export.save`` wrote.
+
+    Raises:
+        InvalidInputError: no such file, or it takes anything but one batch of images.
+        ArtifactError: the file cannot be loaded.
+    """
+    path = _existing(name)
+    try:
+        program = torch.export.load(path)
+    except Exception as error:  # it raises what it comes across
+        raise ArtifactError(_unreadable(path, error, "torch.export.save wrote")) from error
+    shapes = [
+        tuple(node.meta["val"].shape)
+        for node in program.graph.nodes
+        if node.name in program.graph_signature.user_inputs
+    ]
+    if len(shapes) != 1 or len(shapes[0]) != 4:
+        message = f"{name} takes inputs of shapes {shapes}; images (B, 3, H, W) are expected."
+        raise InvalidInputError(message)
+    batch, _, height, width = shapes[0]
+    if isinstance(batch, int):
+        message = (
+            f"{name} is fixed to a batch of {batch}. Export it anew with dynamic_shapes="
+            "({0: torch.export.Dim('batch')},)."
+        )
+        raise InvalidInputError(message)
+    size = (int(height), int(width))
+    module = _Program(program)
+    return Backbone(
+        name, module, Preprocessing(input_size=size, resize=round(min(size) / 0.875)), 0, None,
+        record_weights(module, f"file {path.name}"),
+    )  # fmt: skip
+
+
+def from_script(name: str, size: tuple[int, int] | None = None) -> Backbone:
+    """Load TorchScript, which cannot be traced again, and bring it to ONNX.
+
+    Args:
+        name: the file.
+        size: height and width of its images; the file does not say them (224 x 224).
+
+    Raises:
+        InvalidInputError: no such file.
+        ArtifactError: the file is no TorchScript.
+        CheckFailedError: PyTorch cannot write it as ONNX.
+    """
+    path = _existing(name)
+    try:
+        script = torch.jit.load(path, map_location="cpu").eval()
+    except Exception as error:
+        raise ArtifactError(_unreadable(path, error, "torch.jit.save wrote")) from error
+    height, width = size or (DEFAULT_SIDE, DEFAULT_SIDE)
+    with tempfile.TemporaryDirectory(prefix="ptame-script-") as folder:
+        target = Path(folder) / "classifier.onnx"
+        try:
+            torch.onnx.export(
+                script,
+                (torch.zeros(2, 3, height, width),),
+                str(target),
+                dynamo=False,
+                input_names=["image"],
+                output_names=["logits"],
+                dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
+                opset_version=_OPSET,
+            )
+        except Exception as error:
+            reason = str(error).strip().split("\n", maxsplit=1)[0]
+            message = (
+                f"{name} cannot be written as ONNX for images of {height}x{width}: {reason} "
+                "Give its size with --input-size, or its source as file.py:factory."
+            )
+            raise CheckFailedError(message) from error
+        graph = read_foreign_graph(target)
+    return of_graph(name, graph, f"file {path.name}")
+
+
+def _existing(name: str) -> Path:
+    path = Path(name)
+    if not path.is_file():
+        message = f"{name} does not exist."
+        raise InvalidInputError(message)
+    return path
+
+
+def _unreadable(path: Path, error: Exception, kind: str) -> str:
+    reason = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
+    return (
+        f"{path} is not what {kind}: {reason} (For a checkpoint of weights give the classifier's "
+        "name with --backbone and the file with --weights.)"
+    )

@@ -1,0 +1,168 @@
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto
+
+from ptame_deploy.backbones import load_backbone
+from ptame_deploy.errors import ArtifactError, CheckFailedError, InvalidInputError
+from ptame_deploy.foreign_graph import read_foreign_graph
+from ptame_deploy.heads import probabilities
+from tests.doubles.onnx_classifiers import CLASSES, SIDE, saved
+
+pytestmark = pytest.mark.unit
+
+
+def theirs(path, images):
+    """What the file itself answers, image for image."""
+    session = onnxruntime.InferenceSession(str(path))
+    name, kind = session.get_inputs()[0].name, session.get_inputs()[0].type
+    shape = session.get_inputs()[0].shape
+    if shape[-1] == 3:
+        images = images.transpose(0, 2, 3, 1)
+    if kind == "tensor(uint8)":
+        images = np.rint(images * 255).astype(np.uint8)
+    if kind == "tensor(float16)":
+        images = images.astype(np.float16)
+    return np.concatenate([session.run(None, {name: image[None]})[0] for image in images])
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"layout": "nhwc"},
+        {"elem_type": TensorProto.UINT8},
+        {"elem_type": TensorProto.UINT8, "layout": "nhwc", "batch": 1},
+        {"elem_type": TensorProto.FLOAT16},
+        {"batch": 1},
+        {"size": ("height", "width")},
+        {"opset": 11},
+        {"opset": 17, "names": ("serving_default:0", "dense/Softmax:0"), "ending": "Softmax"},
+    ],
+    ids=str,
+)
+def test_any_exporters_graph_answers_as_its_file_does(tmp_path, how):
+    path = saved(tmp_path, **how)
+    backbone = load_backbone(
+        str(path), preprocessing={"mean": (0, 0, 0), "std": (1, 1, 1), "input_size": (SIDE, SIDE)}
+    )
+    images = np.random.default_rng(1).integers(0, 256, (3, 3, SIDE, SIDE)) / 255
+    images = images.astype(np.float32)
+    with torch.no_grad():
+        found = backbone.module(torch.from_numpy(images)).numpy()
+    assert (backbone.num_classes, backbone.head) == (CLASSES, "softmax")
+    expected = theirs(path, images)
+    if "ending" in how:
+        found = probabilities(found)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("ending", "head", "inside"),
+    [("Softmax", "softmax", False), ("Sigmoid", "sigmoid", False), ("Exp", "softmax", True)],
+)
+def test_what_ends_in_probabilities_becomes_logits(tmp_path, ending, head, inside):
+    path = saved(tmp_path, ending=ending)
+    graph = read_foreign_graph(path)
+    assert (graph.head, graph.gives_probabilities) == (head, inside)
+    backbone = load_backbone(str(path), preprocessing={"mean": (0, 0, 0), "std": (1, 1, 1)})
+    images = np.random.default_rng(1).random((2, 3, SIDE, SIDE), dtype=np.float32)
+    with torch.no_grad():
+        logits = backbone.module(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(probabilities(logits, head), theirs(path, images), atol=1e-5)
+
+
+def test_a_graphs_own_size_is_the_classifiers(tmp_path):
+    backbone = load_backbone(str(saved(tmp_path)))
+    assert backbone.preprocessing.input_size == (SIDE, SIDE)
+    assert backbone.preprocessing.mean == (0.485, 0.456, 0.406)
+
+
+def test_bytes_are_not_normalised(tmp_path):
+    backbone = load_backbone(str(saved(tmp_path, elem_type=TensorProto.UINT8)))
+    assert backbone.preprocessing.mean == (0, 0, 0)
+    assert backbone.preprocessing.std == (1, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["answer", "opposite"])
+def test_the_right_output_can_be_named(tmp_path, name):
+    path = saved(tmp_path, second_output="opposite")
+    graph = read_foreign_graph(path, output_name=name)
+    assert [output.name for output in graph.model.graph.output] == [name]
+    text = f"{path}@output={name},input=pixels"
+    assert load_backbone(text).name == text
+
+
+def test_logits_are_taken_where_one_output_is_called_so(tmp_path):
+    path = saved(tmp_path, second_output="logits")
+    assert read_foreign_graph(path).output == "logits"
+
+
+@pytest.mark.parametrize(
+    ("how", "chosen", "message"),
+    [
+        ({"second_output": "b"}, "", r"several outputs .*\(answer, b\): .*theirs.onnx@output=NAME"),
+        ({"more_inputs": [("mask", [1, 3, 8, 8])]}, "", r"several image inputs .*@input=NAME"),
+        ({"more_inputs": [("scale", [1])]}, "", r"takes more than an image \(scale\)"),
+        ({}, "@output=nothing", r"'nothing' .* is no classifier's answer .*answer float32"),
+        ({}, "@input=nothing", r"'nothing' .* is no image input .*pixels float"),
+        ({}, "@outputs=answer", r"@input=NAME, @output=NAME, .* got 'outputs=answer'"),
+        ({"classes": 1}, "", r"gives one number, .* --head sigmoid"),
+    ],
+)
+def test_what_cannot_be_told_is_asked_for(tmp_path, how, chosen, message):
+    path = saved(tmp_path, **how)
+    with pytest.raises(InvalidInputError, match=message):
+        load_backbone(f"{path}{chosen}")
+
+
+def test_no_image_and_no_graph_are_said(tmp_path):
+    path = tmp_path / "theirs.onnx"
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Neg", ["x"], ["y"])],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 5])],
+        [onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5])],
+    )
+    onnx.save(onnx.helper.make_model(graph), path)
+    with pytest.raises(InvalidInputError, match=r"no image input .*x float \(1, 5\)"):
+        load_backbone(str(path))
+    path.write_bytes(b"no graph")
+    with pytest.raises(ArtifactError, match="cannot be read as an ONNX graph"):
+        load_backbone(str(path))
+    with pytest.raises(InvalidInputError, match="does not exist"):
+        load_backbone(str(tmp_path / "absent.onnx"))
+
+
+def test_a_size_that_does_not_fit_is_said(tmp_path):
+    with pytest.raises(InvalidInputError, match="fails on an input of 32x32"):
+        load_backbone(str(saved(tmp_path)), preprocessing={"input_size": (32, 32)})
+
+
+def test_a_batch_that_cannot_be_freed_is_refused(tmp_path):
+    model = onnx.load(saved(tmp_path, batch=1))
+    # A mean over the whole batch: it answers, but each image depends on the others.
+    model.graph.node.append(
+        onnx.helper.make_node("ReduceMean", ["answer"], ["mean"], axes=[0], keepdims=1)
+    )
+    model.graph.node.append(onnx.helper.make_node("Add", ["answer", "mean"], ["both"]))
+    del model.graph.output[:]
+    model.graph.output.append(
+        onnx.helper.make_tensor_value_info("both", TensorProto.FLOAT, [1, CLASSES])
+    )
+    path = tmp_path / "mixed.onnx"
+    onnx.save(model, path)
+    with pytest.raises(CheckFailedError, match=r"fixed to a batch of 1.*dynamic batch"):
+        read_foreign_graph(path)
+
+
+def test_weights_are_hashed_and_cannot_be_replaced(tmp_path):
+    path = saved(tmp_path)
+    one = load_backbone(str(path)).weights
+    again = load_backbone(str(path)).weights
+    assert one == again
+    assert one.source == "file theirs.onnx"
+    with pytest.raises(InvalidInputError, match="brings its own weights"):
+        load_backbone(str(path), weights="random")
