@@ -37,7 +37,8 @@ class Row:
         rank: 0 for the first explained class.
         class_index: of the classifier.
         class_name: its name, or ``class N``.
-        probability: softmax over all classes.
+        probability: of the class.
+        against: name of the class that it is held against, or None.
         overlay: file name of the picture.
         map: file name of the map, or None.
     """
@@ -47,6 +48,7 @@ class Row:
     class_index: int
     class_name: str
     probability: float
+    against: str | None
     overlay: str
     map: str | None
 
@@ -259,6 +261,7 @@ def _rows(
             class_index=int(explanation.class_index[position, rank]),
             class_name=explanation.label(position, rank),
             probability=float(explanation.probability[position, rank]),
+            against=explanation.rival(position, rank),
             overlay=printable(f"{name}.png"),
             map=printable(f"{name}.npy") if saved else None,
         )

@@ -36,6 +36,8 @@ class Explanation:
         saliency: (B, K, h, w) float32 in [0, 1]; each map's own smallest value is 0, its largest 1.
         logits: (B, classes) float32.
         class_names: a name for each class, or None.
+        against: (B, K) int64, the classes that those are held against; None where the maps are of
+            the classes alone.
     """
 
     class_index: NDArray[np.int64]
@@ -43,6 +45,7 @@ class Explanation:
     saliency: NDArray[np.float32]
     logits: NDArray[np.float32]
     class_names: list[str] | None
+    against: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Return B."""
@@ -50,12 +53,22 @@ class Explanation:
 
     def label(self, photo: int, rank: int = 0) -> str:
         """Return the name of a photo's class of that rank, or ``class N`` where there is none."""
-        index = int(self.class_index[photo, rank])
-        return f"class {index}" if self.class_names is None else self.class_names[index]
+        return self._name(self.class_index[photo, rank])
 
     def heading(self, photo: int, rank: int = 0) -> str:
-        """Return name and probability, as they stand over a map."""
-        return f"{self.label(photo, rank)}  {self.probability[photo, rank]:.1%}"
+        """Return name and probability, as they stand over a map; of a contrast, both names."""
+        rival = self.rival(photo, rank)
+        label = self.label(photo, rank) + ("" if rival is None else f", not {rival}")
+        return f"{label}  {self.probability[photo, rank]:.1%}"
+
+    def rival(self, photo: int, rank: int = 0) -> str | None:
+        """Return the name of what a photo's class of that rank is held against, or None."""
+        return None if self.against is None else self._name(self.against[photo, rank])
+
+    def _name(self, class_index: np.int64) -> str:
+        if self.class_names is None:
+            return f"class {class_index}"
+        return self.class_names[class_index]
 
 
 class Explainer:
@@ -167,12 +180,14 @@ class Explainer:
             )
         if len(parts) == 1:
             return parts[0]
+        against = [part.against for part in parts if part.against is not None]
         return Explanation(
             class_index=np.concatenate([part.class_index for part in parts]),
             probability=np.concatenate([part.probability for part in parts]),
             saliency=np.concatenate([part.saliency for part in parts]),
             logits=np.concatenate([part.logits for part in parts]),
             class_names=self.manifest.classifier.class_names,
+            against=np.concatenate(against) if against else None,
         )
 
     def prepare(self, photo: Photo) -> NDArray[np.uint8]:
@@ -234,6 +249,12 @@ class Explainer:
         if asked.shape[-1] > limit:
             message = f"{asked.shape[-1]} classes were asked for, the classifier has {limit}."
             raise InvalidInputError(message)
+        if self.manifest.contrast == "given" and asked.shape[-1] < 2:
+            message = (
+                "This graph holds each class against the one given after it: give at least two "
+                "(of A and B: what speaks for A and not for B, and the other way round)."
+            )
+            raise InvalidInputError(message)
         if asked.min() < 0 or asked.max() >= limit:
             wrong = asked[(asked < 0) | (asked >= limit)].flat[0]
             message = f"Class {wrong} does not exist: the classifier has classes 0 to {limit - 1}."
@@ -283,7 +304,20 @@ class Explainer:
             saliency=outputs["saliency"],
             logits=outputs["logits"],
             class_names=self.manifest.classifier.class_names,
+            against=self._against(outputs["logits"], chosen),
         )
+
+    def _against(
+        self, logits: NDArray[np.float32], chosen: NDArray[np.int64]
+    ) -> NDArray[np.int64] | None:
+        """Return what the graph holds each class against; see `ptame_deploy.fused.Contrast`."""
+        contrast = self.manifest.contrast
+        if contrast is None:
+            return None
+        if contrast == "given":
+            return np.roll(chosen, -1, axis=1)
+        order = np.argsort(-logits, axis=1, kind="stable")[:, :2]
+        return np.where(chosen == order[:, :1], order[:, 1:], order[:, :1])
 
     def run(self, inputs: Arrays) -> Arrays:
         """Run one batch of the graph's own inputs.

@@ -198,6 +198,7 @@ class GraphManifest(ArtifactManifest):
     outputs: list[TensorRecord]
     map_size: tuple[int, int]
     top_k: int | None
+    contrast: Literal["best", "given"] | None = None  # what a class is held against
     precision: Precision = "fp32"
     opset: int
     parity: list[ParityRecord]

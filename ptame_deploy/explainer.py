@@ -220,15 +220,28 @@ class FoldedExplainer(nn.Module):
         self.all_classes = all_classes
         self.superpixels = explainer.superpixels
 
-    def forward(self, features: Sequence[Tensor], class_index: Tensor) -> Tensor:
-        """Return raw maps (B, K, h, w); see `ExplainerNet.class_maps`."""
+    def forward(
+        self, features: Sequence[Tensor], class_index: Tensor, against: Tensor | None = None
+    ) -> Tensor:
+        """Return raw maps (B, K, h, w); see `ExplainerNet.class_maps`.
+
+        Args:
+            features: (B, C_l, h_l, w_l) by depth, fine to coarse.
+            class_index: (B, K) int64.
+            against: (B, K) int64, classes whose maps are subtracted: what speaks for the one class
+                and not for the other. Fusion is linear, so that this is the map of the rows'
+                difference, at the cost of one map.
+        """
         read = [tap for tap, used in zip(features, self.used, strict=True) if used]
         attended = [functional.relu(b(f)) for b, f in zip(self.branches, read, strict=True)]
         if not self.all_classes:
-            return chosen_class_maps(attended, self.fusion, class_index, like=features)
+            rows = functional.embedding(class_index, self.fusion)
+            if against is not None:
+                rows = rows - functional.embedding(against, self.fusion)
+            return maps_of_rows(attended, rows, like=features)
         maps = all_class_maps(attended, self.fusion, like=features)
-        index = class_index[:, :, None, None].expand(-1, -1, maps.shape[2], maps.shape[3])
-        return maps.gather(1, index)
+        found = _picked(maps, class_index)
+        return found if against is None else found - _picked(maps, against)
 
 
 def all_class_maps(attended: Sequence[Tensor], fusion: Tensor, *, like: Sequence[Tensor]) -> Tensor:
@@ -262,7 +275,20 @@ def chosen_class_maps(
     Returns:
         (B, K, h, w).
     """
-    rows = functional.embedding(class_index, fusion)  # (B, K, sum of C_l)
+    return maps_of_rows(attended, functional.embedding(class_index, fusion), like=like)
+
+
+def maps_of_rows(attended: Sequence[Tensor], rows: Tensor, *, like: Sequence[Tensor]) -> Tensor:
+    """Fuse each depth at its own size by fusion rows, then add up coarse to fine.
+
+    Args:
+        attended: (B, C_l, h_l, w_l) by depth, fine to coarse.
+        rows: (B, K, sum of C_l).
+        like: taps whose sizes the maps go through from coarse to fine; the first has the result's.
+
+    Returns:
+        (B, K, h, w).
+    """
     channels = [maps.shape[1] for maps in attended]
     fused = [
         torch.matmul(row, maps.flatten(2)).unflatten(2, maps.shape[2:])  # (B, K, h_l, w_l)
@@ -272,6 +298,11 @@ def chosen_class_maps(
     for finer in reversed(fused[:-1]):
         total = _climb(total, like, finer) + finer
     return _climb(total, like, like[0])
+
+
+def _picked(maps: Tensor, class_index: Tensor) -> Tensor:
+    index = class_index[:, :, None, None].expand(-1, -1, maps.shape[2], maps.shape[3])
+    return maps.gather(1, index)
 
 
 def start_explainer(

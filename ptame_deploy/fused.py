@@ -14,6 +14,8 @@ from ptame_deploy.heads import Head
 from ptame_deploy.superpixels import Superpixels
 
 MapSize = Literal["native", "input"]
+# What a class is held against: the best other class, or the one that was given after it.
+Contrast = Literal["best", "given"]
 # Smallest value range of a map that is stretched to [0, 1]: a flat map becomes 0, not NaN, nor
 # does the rounding noise of a large constant become a map. Both are representable in float16.
 MIN_RANGE, MIN_RELATIVE_RANGE = 1e-6, 1e-5
@@ -71,6 +73,7 @@ class FusedModel(nn.Module):
         top_k: int = 1,
         uint8_input: bool = False,
         map_size: MapSize = "native",
+        contrast: Contrast | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -81,6 +84,7 @@ class FusedModel(nn.Module):
             top_k: classes to explain where the caller names none.
             uint8_input: take uint8 (B, H, W, 3) instead of float (B, 3, H, W) in [0, 1].
             map_size: maps at their `native_size`, or resized bilinearly to the input's.
+            contrast: maps say why this class and not another one; None for why this class.
 
         Raises:
             InvalidInputError: the auxiliary's taps are too coarse for the explainer's superpixels.
@@ -93,6 +97,7 @@ class FusedModel(nn.Module):
         self.top_k = top_k
         self.uint8_input = uint8_input
         self.map_size = map_size
+        self.contrast = contrast
         record = explainer.superpixels
         self.superpixels = None if record is None else Superpixels(record, auxiliary.map_size)
         self.eval()
@@ -101,6 +106,15 @@ class FusedModel(nn.Module):
     def native_size(self) -> tuple[int, int]:
         """Height and width of the maps: the finest tap's, or finer with superpixels."""
         return self.auxiliary.map_size if self.superpixels is None else self.superpixels.size
+
+    def _rivals(self, logits: Tensor, class_index: Tensor) -> Tensor | None:
+        """Return the classes (B, K) that the explained ones are held against."""
+        if self.contrast is None:
+            return None
+        if self.contrast == "given":  # the last one against the first
+            return torch.cat([class_index[:, 1:], class_index[:, :1]], dim=1)
+        best, second = torch.topk(logits, 2, dim=1).indices.split(1, dim=1)
+        return torch.where(class_index == best, second, best)
 
     def forward(
         self, image: Tensor, class_index: Tensor | None = None
@@ -120,7 +134,7 @@ class FusedModel(nn.Module):
         logits, features = self.auxiliary.observe(self.classifier, image)
         if class_index is None:
             class_index = torch.topk(logits, self.top_k, dim=1).indices
-        maps = self.explainer(features, class_index)
+        maps = self.explainer(features, class_index, self._rivals(logits, class_index))
         if self.superpixels is not None:
             maps = self.superpixels(image, maps)
         saliency = min_max_normalise(maps)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptame_deploy.artifacts import GraphManifest
+from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.storage import staged_artifact
 
 if TYPE_CHECKING:
@@ -47,9 +48,15 @@ def choose_classes(fused: Path, manifest: GraphManifest, path: Path) -> Path:
         ``path``, or ``fused`` where it takes the classes already.
 
     Raises:
-        InvalidInputError: the folder cannot be written.
+        InvalidInputError: the folder cannot be written, or the graph's maps are contrasts.
         MissingRequirementError: the disk is full.
     """
+    if manifest.contrast is not None:
+        message = (
+            "Maps of a contrast (--contrast) say why one class and not another: no measure of one "
+            "class's map can judge them. Export the graph without --contrast."
+        )
+        raise InvalidInputError(message)
     if manifest.takes_classes:
         return fused
     import onnx

@@ -25,7 +25,7 @@ from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.explainer import ExplainerNet, FoldedExplainer
-from ptame_deploy.fused import FusedModel, MapSize, NormalisedClassifier
+from ptame_deploy.fused import Contrast, FusedModel, MapSize, NormalisedClassifier
 from ptame_deploy.graph_border import Border
 from ptame_deploy.graph_file import check_graph_file, forget_sources, opset_of, save_graph
 from ptame_deploy.onnx_classifier import foreign_graphs, splice
@@ -47,7 +47,15 @@ class GraphOptions:
     takes_classes: bool = False
     uint8_input: bool = False
     map_size: MapSize = "native"
+    contrastive: bool = False
     opset: int = DEFAULT_OPSET
+
+    @property
+    def contrast(self) -> Contrast | None:
+        """What a class is held against."""
+        if not self.contrastive:
+            return None
+        return "given" if self.takes_classes else "best"
 
     def check(self, num_classes: int) -> None:
         """Refuse what cannot be exported.
@@ -57,6 +65,9 @@ class GraphOptions:
         """
         if not 1 <= self.top_k <= num_classes:
             message = f"top-k must be 1 to {num_classes} (all its classes), got {self.top_k}."
+            raise InvalidInputError(message)
+        if self.contrastive and num_classes < 2:
+            message = "A contrast needs two classes; the classifier has one."
             raise InvalidInputError(message)
         if self.opset not in OPSETS:
             message = f"opset must be {OPSETS.start} to {OPSETS.stop - 1}, got {self.opset}."
@@ -124,6 +135,7 @@ def export(
             outputs=border.outputs,
             map_size=(int(height), int(width)),
             top_k=None if options.takes_classes else options.top_k,
+            contrast=options.contrast,
             opset=opset_of(graph),
             parity=parity.records,
         )
@@ -158,6 +170,7 @@ def fuse(
         top_k=options.top_k,
         uint8_input=options.uint8_input,
         map_size=options.map_size,
+        contrast=options.contrast,
     )
 
 

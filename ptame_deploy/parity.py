@@ -81,7 +81,8 @@ def compare(
     if classes is not None:
         asked_all = generator.integers(0, num_classes, (max(batches), classes), dtype=np.int64)
     with torch.no_grad():
-        logits, _, saliency = model(torch.from_numpy(images))
+        given = None if asked_all is None else torch.from_numpy(asked_all)
+        logits, _, saliency = model(torch.from_numpy(images), given)
     _refuse_trivial(logits, saliency)
     allowed = dict.fromkeys(_MEASURES, tolerance)
     if model.superpixels is not None:

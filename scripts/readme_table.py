@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.evaluation.results import Evaluation, MeasureRecord, MethodRecord
+from bench.methods.cam import NAMES as CAM_NAMES
 from bench.results import Comparison, Contender, SpeedReport, SuiteReport
 from bench.serving_results import ServingReport, serving_table
 from bench.variants import ALL_CLASS, ALONE, FUSED
@@ -29,6 +30,7 @@ _DATA = {
     TRAINING: [
         "results/training-trials-lite2-cpu.json",
         "results/training-trials-superpixels-lite2-cpu.json",
+        "results/training-trials-superpixels-resnet50-cpu.json",
     ],
     SERVING: ["results/bench-serving-cpu.json"],
 }
@@ -50,10 +52,11 @@ _DONE = {
     ("all", "superpixels"): "trained, rows at all taps, with superpixels",
 }
 _TRAINING_NOTE = (
-    "The start's mean, and by how much the other explainer differs from it, photo by photo, with "
-    "the 95 % bootstrap interval; bold where that excludes 0. Every photo was judged by an "
-    "explainer that was trained on other photos. Seconds are of one training on two shared cores, "
-    "the scoring of masked copies included where no earlier run had kept the scores."
+    "The start's mean (beside another method: that method's), and by how much the explainer "
+    "differs from it, photo by photo, with the 95 % bootstrap interval; bold where that excludes "
+    "0. Every photo was judged by an explainer that was trained on other photos. Seconds are of "
+    "one training on two shared cores, the scoring of masked copies included where no earlier run "
+    "had kept the scores."
 )
 _NOTE = (
     "Times are medians (p50) of one run at a time, a batch each. Ratios are medians over rounds in "
@@ -161,6 +164,10 @@ def render_trials(trials: Sequence[dict[str, Any]]) -> str:
             seconds = [gain["seconds"] for gain in one["training"].get(name, [])]
             cells.append(f"{max(seconds):.0f}" if seconds else "0")
             lines.append(f"| {auxiliary}: {_DONE[tuple(done)]} | {' | '.join(cells)} |")
+            for rival, beside in one.get("trained_minus_rival", {}).get(name, {}).items():
+                own = one["methods"][rival]
+                cells = [_change(own[column], beside[column]) for column in _TRIED]
+                lines.append(f"| the same, beside {CAM_NAMES[rival]} | {' | '.join(cells)} | |")
         blocks.append("\n".join(lines))
     return "\n\n".join([*blocks, _TRAINING_NOTE])
 

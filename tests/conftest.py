@@ -35,6 +35,10 @@ def thousand():
     return build(1000)
 
 
+def one():
+    return build(1)
+
+
 def transformer():
     """torchvision's own, small: 4 x 4 patches, two layers of two heads."""
     from torchvision.models import VisionTransformer

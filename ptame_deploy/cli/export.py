@@ -61,6 +61,14 @@ def export(
     map_size: Annotated[
         MapSizeKind, typer.Option(help="Maps as fine as the features, or as large as the input.")
     ] = MapSizeKind.native,
+    contrast: Annotated[
+        bool,
+        typer.Option(
+            "--contrast",
+            help="Maps say why this class and not the best other one; with --classes input, not "
+            "the one given after it.",
+        ),
+    ] = False,
     opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 23.")] = 18,
     class_names: options.ClassNamesOption = None,
     head: options.HeadOption = None,
@@ -100,6 +108,7 @@ def export(
         takes_classes=takes_classes,
         uint8_input=input_kind is InputKind.uint8,
         map_size=map_size.value,
+        contrastive=contrast,
         opset=opset,
     )
     graph_options.check(classifier.num_classes)

@@ -199,7 +199,13 @@ def test_trials_show_start_and_change_with_its_interval(script):
         "masks": 32,
         "device": {"cpu": "A Processor", "cores": 2},
         "provenance": {"created": "2026-01-02T03:04", "versions": {"ptame-deploy": "0.1.0"}},
-        "methods": {"self": {name: told(40.0, 39, 41) for name in columns}},
+        "methods": {
+            "self": {name: told(40.0, 39, 41) for name in columns},
+            "grad-cam": {name: told(41.0, 40, 42) for name in columns},
+        },
+        "trained_minus_rival": {
+            "self/all/superpixels": {"grad-cam": {name: told(0.5, -1, 2) for name in columns}}
+        },
         "superpixels_minus_start": {
             "self/superpixels": {name: told(2.0, 1.0, 3.0) for name in columns}
         },
@@ -222,3 +228,5 @@ def test_trials_show_start_and_change_with_its_interval(script):
         + "| 40.0, -0.50 (-1.00 to +0.25) " * 4
         + "| 61 |"
     )
+    beside = "| the same, beside Grad-CAM " + "| 41.0, +0.50 (-1.00 to +2.00) " * 5 + "| |"
+    assert beside in table.splitlines()

@@ -45,6 +45,11 @@ std::vector<std::string> cautions_of(const json& document) {
                                                        : "RANDOM fusion weights: maps mean nothing";
     found.push_back("explainer is initialised, not trained: " + kind);
   }
+  if (const auto contrast = document.find("contrast");
+      contrast != document.end() && !contrast->is_null())
+    found.push_back("maps are contrasts: each class against " +
+                    std::string(*contrast == "best" ? "the best other one"
+                                                    : "the one given after it"));
   return found;
 }
 
