@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 ENVIRONMENT := $(VENV)/.complete
 # Where `make bench` writes; the README's table is made from results/bench-cpu.json.
 BENCH_JSON ?= bench-work/bench.json
+# make survey SURVEY_JSON=results/survey-timm.json SURVEY_TABLE=SURVEY.md
+SURVEY_JSON ?= bench-work/survey.json
+SURVEY_TABLE ?= bench-work/survey.md
+BENCH_CLASSES_JSON ?= bench-work/bench-classes.json
 BENCH_PRECISION_JSON ?= bench-work/bench-precision.json
 BENCH_TRAINING_JSON ?= bench-work/bench-training.json
 BENCH_CPP_JSON ?= bench-work/bench-cpp.json
@@ -25,7 +29,7 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive report environment triton-environment cpp-headers clean
+.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive survey report environment triton-environment cpp-headers clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
@@ -37,6 +41,7 @@ help:
 	@echo "make bench-cpp  time the C++ library beside Python's session, and check its limit"
 	@echo "make bench-serving  servers under load, with and without dynamic batching"
 	@echo "make bench-archive  photos a second of ptame explain-archive, by one worker and by two"
+	@echo "make survey    export some 80 timm models, and tell which hold (an hour or more)"
 	@echo "make bench     reproduce the README's tables of speed and precision, and check their limits"
 
 # tritonserver comes with a package that needs an older NumPy.
@@ -76,11 +81,18 @@ demo: $(ENVIRONMENT)
 	$(BIN)/ptame export --backbone timm:tf_efficientnet_lite2 --auxiliary efficientnet_lite0 --top-k 2 -o demo/start
 	$(BIN)/ptame export --backbone timm:tf_efficientnet_lite2 --explainer shipped --top-k 2 -o demo/model
 	$(BIN)/ptame explain demo/model demo/photos --beside demo/start -o demo/explained
+	$(BIN)/ptame export --backbone timm:tf_efficientnet_lite2 --explainer shipped --top-k 3 -o demo/top3
+	$(BIN)/ptame explain demo/top3 demo/photos -o demo/top3-explained
+	$(BIN)/ptame export --backbone timm:tf_efficientnet_lite2 --explainer shipped --contrast --top-k 2 \
+		-o demo/contrast
+	$(BIN)/ptame explain demo/contrast demo/photos -o demo/contrast-explained
 	$(BIN)/ptame quantize demo/model demo/crops/judge --calibration demo/crops/calibrate \
 		--precision int8 -o demo/model-int8
 	$(BIN)/ptame bench demo/model --lowered demo/model-int8 --batch 1 --rise-masks 500 --json demo/bench.json
 	@echo
 	@echo "Pictures:         demo/explained/*.png (the trained explainer, and its start beside it)"
+	@echo "                  demo/top3-explained/*.png (the three best classes)"
+	@echo "                  demo/contrast-explained/*.png (why this class and not the next)"
 	@echo "Table of classes: demo/explained/results.csv"
 	@echo "Table of speed:   demo/bench.json (FP32 and INT8, with INT8's drift)"
 
@@ -110,6 +122,7 @@ test-all: lint
 
 bench: $(ENVIRONMENT)
 	$(BIN)/python scripts/benchmark.py --json "$(BENCH_JSON)" $(BENCH_ARGUMENTS)
+	$(BIN)/python scripts/benchmark_classes.py --json "$(BENCH_CLASSES_JSON)"
 	$(BIN)/python scripts/demo_photos.py bench-work/photos --crops bench-work/crops
 	$(BIN)/python scripts/benchmark_precision.py --json "$(BENCH_PRECISION_JSON)" $(BENCH_PRECISION_ARGUMENTS)
 
@@ -130,6 +143,9 @@ bench-archive: $(ENVIRONMENT)
 	$(BIN)/python scripts/demo_photos.py bench-work/photos --crops bench-work/crops
 	$(BIN)/ptame export --backbone timm:tf_efficientnet_lite2 --explainer shipped -o bench-work/archive-model
 	$(BIN)/python scripts/benchmark_archive.py --json "$(BENCH_ARCHIVE_JSON)"
+
+survey: $(ENVIRONMENT)
+	$(BIN)/python scripts/survey.py --json "$(SURVEY_JSON)" --table "$(SURVEY_TABLE)"
 
 report: $(ENVIRONMENT)
 	$(BIN)/python scripts/demo_photos.py report-work/photos --crops report-work/crops

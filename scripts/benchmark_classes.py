@@ -1,0 +1,117 @@
+"""What more classes, contrasts and superpixels cost: graphs of one classifier, in turns.
+
+Part of `make bench`. Five classes must cost under 3 % over one (the median of the rounds' ratios):
+the features are there already, and only five small maps are made of them. Writes one JSON; exit 1
+where the limit is missed.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from bench.device import describe_device
+from bench.suite import exit_code
+from bench.timing import Sampling, measure_latency, paired_ratio, summarise_latency
+from ptame_deploy.artifacts import GRAPH_FILE, Provenance, SuperpixelRecord
+from ptame_deploy.backbones import load_backbone
+from ptame_deploy.cli import console, options
+from ptame_deploy.errors import CheckFailedError
+from ptame_deploy.explainer import start_explainer
+from ptame_deploy.explainer_store import record_explainer
+from ptame_deploy.onnx_export import GraphOptions, export
+from ptame_deploy.onnx_session import open_session
+from ptame_deploy.storage import write_text
+from ptame_deploy.synthetic import synthetic_images
+
+FIVE, LIMIT = "five classes", 1.03
+VARIANTS = {
+    "one class": (GraphOptions(), None),
+    FIVE: (GraphOptions(top_k=5), None),
+    "one class against another": (GraphOptions(contrastive=True), None),
+    "one class, with superpixels": (GraphOptions(), SuperpixelRecord()),
+}
+
+
+def main() -> int:
+    """Run the benchmark and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backbone", default="timm:tf_efficientnet_lite2")
+    parser.add_argument("--auxiliary", default="efficientnet_lite0")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each graph")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=0, help="of a run; 0 for one a core")
+    parser.add_argument("--limit", type=float, default=LIMIT)
+    parser.add_argument("--json", type=Path, default=Path("bench-work/bench-classes.json"))
+    arguments = parser.parse_args()
+    return exit_code(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory(prefix="ptame-classes-") as folder:
+        graphs = _export(arguments, Path(folder))
+        found = [_compare(arguments, graphs, batch) for batch in arguments.batches]
+    report = {
+        "schema_version": 1,
+        "kind": "classes-latency",
+        "provenance": Provenance.here(seed=0).model_dump(mode="json"),
+        "device": describe_device().model_dump(mode="json"),
+        "classifier": arguments.backbone,
+        "auxiliary": arguments.auxiliary,
+        "limit": arguments.limit,
+        "batches": found,
+    }
+    write_text(arguments.json, json.dumps(report, indent=2) + "\n")
+    console.result(f"Wrote {arguments.json}")
+    over = [one["batch"] for one in found if one["ratios"][FIVE]["value"] > arguments.limit]
+    if over:
+        message = f"Five classes cost over {arguments.limit} times one class at batch {over}."
+        raise CheckFailedError(message)
+
+
+def _export(arguments: argparse.Namespace, folder: Path) -> dict[str, Path]:
+    backbone = load_backbone(arguments.backbone)
+    auxiliary = options.load_auxiliary(backbone, arguments.auxiliary, None, None, seed=0)
+    found = {}
+    for number, (name, (chosen, superpixels)) in enumerate(VARIANTS.items()):
+        net, start = start_explainer(auxiliary, backbone.num_classes, backbone.class_names)
+        net.superpixels = superpixels
+        record = record_explainer(net, auxiliary, state="initialised", start=start)
+        console.info(f"Exporting {name} ...")
+        export(backbone, auxiliary, net, record, folder / str(number), options=chosen)
+        found[name] = folder / str(number) / GRAPH_FILE
+    return found
+
+
+def _compare(
+    arguments: argparse.Namespace, graphs: dict[str, Path], batch: int
+) -> dict[str, object]:
+    runs = {}
+    for name, path in graphs.items():
+        session = open_session(path, threads=arguments.threads)
+        height, width = session.get_inputs()[0].shape[2:]
+        images = synthetic_images(batch, height, width)
+        runs[name] = lambda session=session, images=images: session.run(None, {"image": images})
+    sampling = Sampling(seconds=arguments.seconds, rounds=arguments.rounds)
+    timed = measure_latency(runs, sampling)
+    one = timed["one class"]
+    ratios = {name: paired_ratio(own, one) for name, own in timed.items() if own is not one}
+    for name, ratio in ratios.items():
+        console.result(
+            f"Batch {batch}, {name}: {ratio.value:.3f} of one class's time "
+            f"({ratio.p25:.3f} - {ratio.p75:.3f}, {ratio.rounds} rounds)"
+        )
+    return {
+        "batch": batch,
+        "latency": {
+            name: summarise_latency(own.all, batch).model_dump(mode="json")
+            for name, own in timed.items()
+        },
+        "ratios": {name: ratio.model_dump(mode="json") for name, ratio in ratios.items()},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
