@@ -73,7 +73,7 @@ $(ENVIRONMENT): pyproject.toml constraints.txt
 		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable ".[demo,train,evaluate,triton,serve,archive,rtx,dev]"
+		--constraint constraints.txt --editable ".[demo,train,evaluate,triton,serve,archive,rtx,app,transformers,onnx-gradient,dev]"
 	@touch $@
 
 demo: $(ENVIRONMENT)

@@ -16,6 +16,8 @@ from PIL import Image
 
 from engines.beside import Beside, Others
 from engines.explainer import Explainer, Explanation
+from engines.gallery import gallery_page
+from engines.masked_confidence import masked_confidence
 from engines.plan import PLAN_FILE
 from ptame_deploy.artifacts import GRAPH_FILE, Provenance
 from ptame_deploy.colormaps import ColorMap
@@ -41,6 +43,8 @@ class Row:
         against: name of the class that it is held against, or None.
         overlay: file name of the picture.
         map: file name of the map, or None.
+        kept: probability where only the map's best pixels are left, where that was asked for.
+        hidden: probability where those are hidden.
     """
 
     photo: str
@@ -51,6 +55,8 @@ class Row:
     against: str | None
     overlay: str
     map: str | None
+    kept: float | None = None
+    hidden: float | None = None
 
 
 @dataclass
@@ -78,6 +84,8 @@ def explain_folder(
     colormap: ColorMap = "inferno",
     opacity: float = 0.6,
     beside: Beside | None = None,
+    keep: int | None = None,
+    page: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Summary:
     """Explain photos batch by batch, and write a picture for each and a table for all.
@@ -95,6 +103,9 @@ def explain_folder(
         colormap: of the pictures.
         opacity: of the map over the photo, 0 to 1.
         beside: another graph, whose maps of the same classes are drawn beside.
+        keep: percent of the pixels, those with the highest values, that are outlined; the
+            classifier is asked again with only these left, and without them.
+        page: also write ``index.html``, with all pictures.
         advance: called with the number of photos that were just finished or skipped.
 
     Raises:
@@ -122,21 +133,29 @@ def explain_folder(
                 started = time.monotonic()
                 explanation = explainer.explain_prepared(prepared, asked)
                 others = None if beside is None else beside.maps(prepared, explanation)
+                sure = None
+                if keep is not None:
+                    sure = masked_confidence(explainer, prepared, explanation, keep)
                 running += time.monotonic() - started
                 _finish(drawn)  # of the batch before: two batches are held, not more
                 for position, one in enumerate(readable):
-                    panels = _panels(explanation, position, beside, others)
+                    own = None if sure is None else sure[position]
+                    panels = _panels(explanation, position, beside, others, keep, own)
                     maps = explanation.saliency[position]
                     drawn.append(
                         pool.submit(pictures.write, names[one.path], one.seen, panels, maps)
                     )
                     summary.rows += _rows(
-                        explanation, position, one.path, names[one.path], saved=save_maps
+                        explanation, position, one.path, names[one.path], own, saved=save_maps
                     )
             advance(len(batch))
         _finish(drawn)
     summary.model_share = running / max(time.monotonic() - began, 1e-9)
     _write_tables(explainer, summary, directory)
+    if page:
+        title = f"What {explainer.manifest.classifier.name} looks at"
+        text = gallery_page(title, summary.rows, cautions, summary.skipped)
+        write_text(directory / "index.html", text)
     return summary
 
 
@@ -240,11 +259,20 @@ def _refuse_overwriting(photos: Sequence[Path], directory: Path, names: dict[Pat
 
 
 def _panels(
-    explanation: Explanation, position: int, beside: Beside | None, others: Others | None
+    explanation: Explanation,
+    position: int,
+    beside: Beside | None,
+    others: Others | None,
+    keep: int | None,
+    sure: NDArray[np.float32] | None,
 ) -> list[Panel]:
     panels = []
     for rank, saliency in enumerate(explanation.saliency[position]):
-        panels.append(Panel(explanation.heading(position, rank), saliency))
+        note = ""
+        if sure is not None:
+            kept, hidden = sure[rank]
+            note = f"only the outlined {keep} %: {kept:.1%}; without them: {hidden:.1%}"
+        panels.append(Panel(explanation.heading(position, rank), saliency, keep, note))
         other = None if others is None else others[position][rank]
         if beside is not None and other is not None:
             panels.append(Panel(beside.name, other))
@@ -252,7 +280,13 @@ def _panels(
 
 
 def _rows(
-    explanation: Explanation, position: int, path: Path, name: str, *, saved: bool
+    explanation: Explanation,
+    position: int,
+    path: Path,
+    name: str,
+    sure: NDArray[np.float32] | None,
+    *,
+    saved: bool,
 ) -> list[Row]:
     return [
         Row(
@@ -264,6 +298,8 @@ def _rows(
             against=explanation.rival(position, rank),
             overlay=printable(f"{name}.png"),
             map=printable(f"{name}.npy") if saved else None,
+            kept=None if sure is None else float(sure[rank, 0]),
+            hidden=None if sure is None else float(sure[rank, 1]),
         )
         for rank in range(explanation.class_index.shape[1])
     ]

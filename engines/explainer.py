@@ -3,15 +3,16 @@
 Needs NumPy, Pillow and ONNX Runtime (or TensorRT), no PyTorch.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from engines.notebook import explanation_html
 from engines.onnx_runtime import OnnxRuntime
 from engines.photo_input import Photo, as_list, decoded
 from engines.plan import PlanManifest, holds_plan
@@ -20,10 +21,7 @@ from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest, re
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.heads import probabilities
 from ptame_deploy.onnx_session import CPU_PROVIDER
-from ptame_deploy.photos import open_photo
 from ptame_deploy.preprocessing import to_float
-
-RGB_CHANNELS = 3
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,7 @@ class Explanation:
     logits: NDArray[np.float32]
     class_names: list[str] | None
     against: NDArray[np.int64] | None = None
+    _draw: Callable[["Explanation"], str] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         """Return B."""
@@ -64,6 +63,10 @@ class Explanation:
     def rival(self, photo: int, rank: int = 0) -> str | None:
         """Return the name of what a photo's class of that rank is held against, or None."""
         return None if self.against is None else self._name(self.against[photo, rank])
+
+    def _repr_html_(self) -> str | None:
+        """Show photos and maps in a notebook."""
+        return None if self._draw is None else self._draw(self)
 
     def _name(self, class_index: np.int64) -> str:
         if self.class_names is None:
@@ -178,8 +181,9 @@ class Explainer:
             parts.append(
                 self.explain_prepared(prepared, None if asked is None else asked[start:stop])
             )
+        draw = partial(explanation_html, photos=photos, manifest=self.manifest)
         if len(parts) == 1:
-            return parts[0]
+            return replace(parts[0], _draw=draw)
         against = [part.against for part in parts if part.against is not None]
         return Explanation(
             class_index=np.concatenate([part.class_index for part in parts]),
@@ -188,6 +192,7 @@ class Explainer:
             logits=np.concatenate([part.logits for part in parts]),
             class_names=self.manifest.classifier.class_names,
             against=np.concatenate(against) if against else None,
+            _draw=draw,
         )
 
     def prepare(self, photo: Photo) -> NDArray[np.uint8]:
@@ -196,21 +201,7 @@ class Explainer:
         Raises:
             InvalidInputError: not a photo, or one that cannot be decoded.
         """
-        if isinstance(photo, str | Path):
-            photo = open_photo(Path(photo))
-        elif isinstance(photo, np.ndarray):
-            if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != RGB_CHANNELS:
-                message = f"An array must be uint8 RGB (H, W, 3), got {photo.dtype} {photo.shape}."
-                raise InvalidInputError(message)
-            photo = Image.fromarray(photo)
-        elif isinstance(photo, Image.Image):
-            photo = decoded(photo)
-        else:
-            message = (
-                f"A photo must be a path, a Pillow image or an array, got {type(photo).__name__}."
-            )
-            raise InvalidInputError(message)
-        return self.manifest.preprocessing.apply(photo)
+        return self.manifest.preprocessing.apply(decoded(photo))
 
     def classes_for(self, class_index: Any, count: int) -> NDArray[np.int64] | None:
         """Check the asked classes and spread them over a batch.

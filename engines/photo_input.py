@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ptame_deploy.errors import InvalidInputError
-from ptame_deploy.photos import to_rgb
+from ptame_deploy.photos import open_photo, to_rgb
 
+_RGB_CHANNELS = 3
 Photo = str | Path | Image.Image | NDArray[np.uint8]
 
 
@@ -30,14 +31,24 @@ def as_list(images: Photo | Sequence[Photo] | NDArray[np.uint8]) -> list[Photo]:
     return photos
 
 
-def decoded(image: Image.Image) -> Image.Image:
-    """Return an opened image as its file would be read: upright, RGB.
+def decoded(photo: Photo) -> Image.Image:
+    """Return a photo in whichever form as its file would be read: upright, RGB.
 
     Raises:
-        InvalidInputError: it cannot be decoded.
+        InvalidInputError: not a photo, or one that cannot be decoded.
     """
+    if isinstance(photo, str | Path):
+        return open_photo(Path(photo))
+    if isinstance(photo, np.ndarray):
+        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != _RGB_CHANNELS:
+            message = f"An array must be uint8 RGB (H, W, 3), got {photo.dtype} {photo.shape}."
+            raise InvalidInputError(message)
+        return Image.fromarray(photo)
+    if not isinstance(photo, Image.Image):
+        message = f"A photo must be a path, a Pillow image or an array, got {type(photo).__name__}."
+        raise InvalidInputError(message)
     try:
-        return to_rgb(image)
+        return to_rgb(photo)
     except (OSError, ValueError) as error:
         message = f"The image cannot be decoded: {error}"
         raise InvalidInputError(message) from error

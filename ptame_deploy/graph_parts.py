@@ -75,6 +75,39 @@ def choose_classes(fused: Path, manifest: GraphManifest, path: Path) -> Path:
     return path
 
 
+def take_raw_maps(fused: Path, manifest: GraphManifest, path: Path) -> None:
+    """Turn a graph into one that is told the classes and gives their maps before min-max.
+
+    Differences of raw maps are contrasts (fusion is linear); differences of stretched ones are not.
+
+    Args:
+        fused: the fused graph; its external weights lie beside it.
+        manifest: describes it.
+        path: the file to write: from ``image`` and ``class_index`` to ``logits`` and ``raw``.
+
+    Raises:
+        InvalidInputError: the folder cannot be written, or the graph's maps are contrasts.
+        MissingRequirementError: the disk is full.
+    """
+    import onnx
+
+    chosen = choose_classes(fused, manifest, path)
+    model = onnx.load(chosen, load_external_data=False)
+    makers = {name: node for node in model.graph.node for name in node.output}
+    stack, raw = ["saliency"], ""
+    while stack and not raw:  # the smallest value of a map is asked of the map as it was
+        node = makers.get(stack.pop())
+        if node is not None:
+            raw = node.input[0] if node.op_type == "ReduceMin" else ""
+            stack += node.input
+    found = onnx.helper.make_tensor_value_info(
+        "raw", onnx.TensorProto.FLOAT, ["batch", "classes", None, None]
+    )
+    model.graph.node.append(onnx.helper.make_node("Identity", [raw], ["raw"], name="raw"))
+    model.graph.output.append(found)
+    _extract(model, chosen.parent, path, ["image", "class_index"], ["logits", "raw"])
+
+
 def _extract(
     model: "onnx.ModelProto", folder: Path, path: Path, inputs: list[str], outputs: list[str]
 ) -> None:

@@ -7,9 +7,10 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 from ptame_deploy.colormaps import ColorMap, color_table
+from ptame_deploy.faithfulness import masks
 from ptame_deploy.preprocessing import Preprocessing
 
 PANEL = 360  # height of a panel in pixels
@@ -28,10 +29,14 @@ class Panel:
     Attributes:
         title: class name and probability.
         saliency: (h, w) in [0, 1].
+        outlined: percent of the pixels, those with the highest values, that get an outline.
+        note: a line below the map.
     """
 
     title: str
     saliency: NDArray[np.float32]
+    outlined: int | None = None
+    note: str = ""
 
 
 def crop_seen(photo: Image.Image, preprocessing: Preprocessing, height: int = PANEL) -> Image.Image:
@@ -83,6 +88,24 @@ def overlay(
     return Image.blend(seen.convert("L").convert("RGB"), colours, opacity)
 
 
+def outline(picture: Image.Image, saliency: NDArray[np.float32], percent: int) -> Image.Image:
+    """Draw the border of a map's best part, black within and white without: seen on any colour.
+
+    Args:
+        picture: RGB; changed in place.
+        saliency: (h, w) in [0, 1]; resized bilinearly.
+        percent: of the pixels, those with the highest values.
+    """
+    width, height = picture.size
+    (kept,) = masks(saliency[None], (height, width), percent, matched=True)
+    part = Image.fromarray((kept * 255).astype(np.uint8))
+    within = ImageChops.difference(part, part.filter(ImageFilter.MinFilter(3)))
+    without = ImageChops.difference(part, part.filter(ImageFilter.MaxFilter(3)))
+    picture.paste("black", mask=within)
+    picture.paste("white", mask=without)
+    return picture
+
+
 def render(
     seen: Image.Image,
     panels: Sequence[Panel],
@@ -107,7 +130,8 @@ def render(
     columns = 1 + len(panels)
     total_width = columns * (width + MARGIN) + MARGIN + BAR + BAR_LABELS
     captions = [("scale: each map min-max to [0, 1]", FAINT), *((text, ALERT) for text in cautions)]
-    total_height = TITLE + height + 8 + CAPTION * len(captions) + MARGIN // 2
+    notes = CAPTION if any(panel.note for panel in panels) else 0
+    total_height = TITLE + height + 8 + notes + CAPTION * len(captions) + MARGIN // 2
     picture = Image.new("RGB", (total_width, total_height), PAPER)
     draw = ImageDraw.Draw(picture)
     _heading(draw, MARGIN, "what the classifier saw", width, FAINT)
@@ -116,10 +140,13 @@ def render(
         left = MARGIN + column * (width + MARGIN)
         _heading(draw, left, panel.title, width, INK)
         drawn = overlay(seen, panel.saliency, colormap=colormap, opacity=opacity)
+        if panel.outlined is not None:
+            outline(drawn, panel.saliency, panel.outlined)
         picture.paste(drawn, (left, TITLE))
+        draw.text((left, TITLE + height + 6), panel.note, fill=INK, font=_font(13))
     _color_bar(picture, draw, MARGIN + columns * (width + MARGIN), height, colormap)
     for line, (text, colour) in enumerate(captions):
-        position = (MARGIN, TITLE + height + 6 + line * CAPTION)
+        position = (MARGIN, TITLE + height + 6 + notes + line * CAPTION)
         draw.text(position, text, fill=colour, font=_font(13))
     return picture
 

@@ -22,7 +22,7 @@ from bench.variants import ALL_CLASS, ALONE, FUSED
 from ptame_deploy.bootstrap import Interval, excludes_zero
 
 COST, PRECISION, EVALUATION = "bench-table", "precision-table", "evaluation-table"
-TRAINING, SERVING = "training-table", "serving-table"
+TRAINING, SERVING, RISE = "training-table", "serving-table", "rise-table"
 _DATA = {
     COST: ["results/bench-cpu.json"],
     PRECISION: ["results/bench-precision-cpu.json"],
@@ -33,6 +33,7 @@ _DATA = {
         "results/training-trials-superpixels-resnet50-cpu.json",
     ],
     SERVING: ["results/bench-serving-cpu.json"],
+    RISE: ["results/evaluation-lite2-cpu.json", "results/rise-curve-resnet50-cpu.json"],
 }
 # What the README shows of an evaluation; the page shows all.
 _COLUMNS = ("insertion", "deletion", "road", "ad50_matched", "ad15_matched", "ad100_published")
@@ -57,6 +58,10 @@ _TRAINING_NOTE = (
     "0. Every photo was judged by an explainer that was trained on other photos. Seconds are of "
     "one training on two shared cores, the scoring of masked copies included where no earlier run "
     "had kept the scores."
+)
+_RISE_NOTE = (
+    "Pearson's correlation of the maps of two seeds, and faithfulness, averaged over the photos: "
+    "so few that only the trend counts. P-TAME is the untrained start."
 )
 _NOTE = (
     "Times are medians (p50) of one run at a time, a batch each. Ratios are medians over rounds in "
@@ -142,6 +147,28 @@ def render_evaluations(evaluations: Sequence[Evaluation]) -> str:
     return "\n\n".join([*blocks, _EVALUATION_NOTE])
 
 
+def render_rise_curves(evaluations: Sequence[Evaluation]) -> str:
+    """Return how much RISE's maps depend on its masks, and what that makes of faithfulness."""
+    blocks = []
+    for one in evaluations:
+        curve = one.rise_curve
+        assert curve is not None, "ptame evaluate --rise-curve N makes it"
+        masks = [f"{point.masks:,}" for point in curve.points]
+        agreement = [f"{point.correlation.mean:.3f}" for point in curve.points]
+        rows = [["two seeds correlate", *agreement, "-"]]
+        for column, label in (("insertion", "insertion ↑"), ("deletion", "deletion ↓")):
+            own = f"{curve.reference[column].mean:.1f}"
+            rows.append([label, *(f"{p.values[column].mean:.1f}" for p in curve.points), own])
+        what = f"{one.subject.classifier}, {curve.photos} photos; masks:"
+        lines = [
+            f"| {' | '.join([what, *masks, 'P-TAME'])} |",
+            f"|---|{'---:|' * (len(masks) + 1)}",
+            *(f"| {' | '.join(row)} |" for row in rows),
+        ]
+        blocks.append("\n".join(lines))
+    return "\n\n".join([*blocks, _RISE_NOTE])
+
+
 def render_trials(trials: Sequence[dict[str, Any]]) -> str:
     """Return trials of training as Markdown: start, and what training changed."""
     blocks = []
@@ -202,6 +229,7 @@ def main() -> int:
     which.add_argument("--evaluation", dest="name", action="store_const", const=EVALUATION)
     which.add_argument("--training", dest="name", action="store_const", const=TRAINING)
     which.add_argument("--serving", dest="name", action="store_const", const=SERVING)
+    which.add_argument("--rise", dest="name", action="store_const", const=RISE)
     parser.set_defaults(name=COST)
     parser.add_argument("--json", type=Path, action="append")
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
@@ -212,6 +240,8 @@ def main() -> int:
     texts = [path.read_text(encoding="utf-8") for path in data]
     if name == EVALUATION:
         table = render_evaluations([Evaluation.model_validate_json(text) for text in texts])
+    elif name == RISE:
+        table = render_rise_curves([Evaluation.model_validate_json(text) for text in texts])
     elif name == TRAINING:
         table = render_trials([json.loads(text) for text in texts])
     elif name == SERVING:

@@ -31,6 +31,7 @@ from ptame_deploy.cli.explain_archive import explain_archive
 from ptame_deploy.cli.export import export
 from ptame_deploy.cli.import_checkpoint import import_checkpoint
 from ptame_deploy.cli.inspect import inspect
+from ptame_deploy.cli.open_app import open_app
 from ptame_deploy.cli.quantize import quantize
 from ptame_deploy.cli.report import report
 from ptame_deploy.cli.serve import serve
@@ -61,6 +62,7 @@ for command in (
     tune, import_checkpoint, triton, client, serve, cpp_example,
 ):  # fmt: skip
     app.command()(command)
+app.command("app")(open_app)
 
 
 class _BenchGroup(TyperGroup):

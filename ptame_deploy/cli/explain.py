@@ -47,6 +47,16 @@ def explain(
         ),
     ] = None,
     save_maps: options.SaveMapsOption = False,
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=99,
+            help="Outline the best N % of the pixels, and say how sure the classifier is of only "
+            "these, and without them.",
+        ),
+    ] = None,
+    page: Annotated[bool, typer.Option("--page", help="Also write index.html.")] = False,
     colormap: Annotated[ColorMapKind, typer.Option(help="Colours.")] = ColorMapKind.inferno,
     opacity: options.OpacityOption = 0.6,
     batch_size: Annotated[
@@ -86,6 +96,8 @@ def explain(
         colormap=colormap,
         opacity=opacity,
         beside=other,
+        keep=keep,
+        page=page,
     )
 
 
@@ -99,6 +111,8 @@ def explain_with(
     colormap: ColorMapKind,
     opacity: float,
     beside: "Beside | None" = None,
+    keep: int | None = None,
+    page: bool = False,
 ) -> None:
     """Explain photos by what was opened, and say what came of it.
 
@@ -111,6 +125,8 @@ def explain_with(
         colormap: of the pictures.
         opacity: of the map over the photo.
         beside: another graph, whose maps are drawn beside.
+        keep: see `engines.explain_folder.explain_folder`.
+        page: likewise.
 
     Raises:
         InvalidInputError: no photos, some that cannot be read (the others are done), or classes
@@ -133,6 +149,8 @@ def explain_with(
             colormap=colormap.value,
             opacity=opacity,
             beside=beside,
+            keep=keep,
+            page=page,
             advance=lambda count: bar.advance(bar.task_ids[0], count),
         )
     for row in summary.rows:

@@ -15,11 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from engines.serve.settings import ServeSettings
 from ptame_deploy import Explainer
 from ptame_deploy.cli import run
 
 pytestmark = pytest.mark.integration
 pytest.importorskip("fastapi", reason="extra: serve")
+uvicorn = pytest.importorskip("uvicorn", reason="extra: serve")
 
 
 @pytest.fixture
@@ -101,6 +103,16 @@ def test_sigterm_answers_what_has_arrived(serve, photo_folder):
     assert answers == [200] * 5
     assert process.wait(30) == 0
     assert "Traceback" not in process.stderr.read()
+
+
+def test_answers_are_sent_at_once(tiny_artifact, monkeypatch):
+    """asyncio turns Nagle's algorithm off for sockets only that say they are TCP's."""
+    from engines.serve.server import run_server
+
+    given = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: given.extend(sockets))
+    run_server(Explainer.load(tiny_artifact), ServeSettings(name="x"), "127.0.0.1", 0)
+    assert [one.proto for one in given] == [socket.IPPROTO_TCP]
 
 
 def test_ctrl_c_ends_it_too(serve):
