@@ -29,7 +29,7 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive survey report environment triton-environment cpp-headers clean
+.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive survey report environment triton-environment cpp-headers foreign-models clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
@@ -55,6 +55,17 @@ $(TRITON_ENVIRONMENT): constraints-triton.txt
 	$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints-triton.txt nvidia-pytriton onnxruntime pillow pydantic rich typer
 	$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+# An ONNX classifier that somebody else trained and exported, for the tests (Apache-2.0).
+FOREIGN ?= .foreign-models
+
+foreign-models: $(FOREIGN)/.complete
+
+$(FOREIGN)/.complete: $(ENVIRONMENT)
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+		--dest $(FOREIGN) rapidocr-onnxruntime==1.2.3
+	$(BIN)/python -m zipfile -e $(FOREIGN)/*.whl $(FOREIGN)
 	@touch $@
 
 # Headers for the C++ library, as files; the compiler and CMake are the machine's.
@@ -117,7 +128,9 @@ test-all: lint
 		|| echo "No environment for tritonserver can be made here: its tests are skipped."
 	@$(MAKE) --no-print-directory cpp-headers \
 		|| echo "No headers for the C++ library can be had here: its tests are skipped."
-	OMP_NUM_THREADS=1 PTAME_TRITON_VENV=$(abspath $(TRITON)) \
+	@$(MAKE) --no-print-directory foreign-models \
+		|| echo "No foreign ONNX classifier can be had here: its tests are skipped."
+	OMP_NUM_THREADS=1 PTAME_FOREIGN_MODELS=$(abspath $(FOREIGN)) PTAME_TRITON_VENV=$(abspath $(TRITON)) \
 		PTAME_CPP_HEADERS=$(abspath $(CPP_HEADERS)) $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
 
 bench: $(ENVIRONMENT)
@@ -154,4 +167,4 @@ report: $(ENVIRONMENT)
 	@echo "Page:             report-work/report/report.html"
 
 clean:
-	rm -rf $(VENV) $(TRITON) $(CPP_HEADERS) demo bench-work report-work build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(TRITON) $(CPP_HEADERS) $(FOREIGN) demo bench-work report-work build dist .mypy_cache .pytest_cache .ruff_cache

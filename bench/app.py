@@ -8,13 +8,14 @@ from PIL import Image
 
 from bench.desk import RISE, Desk, Look
 from engines.photo_input import decoded
-from ptame_deploy.errors import MissingRequirementError, PtameError
+from ptame_deploy.errors import InvalidInputError, MissingRequirementError, PtameError
 
 if TYPE_CHECKING:
     import gradio
 
 EXTRA = 'pip install "ptame-deploy[app]"'
 BEST = 5  # classes that are offered first
+BUTTONS = ["download", "fullscreen"]  # without that which shares
 NOTHING = "(nothing: why this class)"
 
 Photo = Image.Image | None
@@ -129,13 +130,13 @@ def build_app(desk: Desk) -> "gradio.Blocks":
                 chosen = gr.Dropdown(answers.labels, label="Explain", value=None)
                 against = gr.Dropdown([NOTHING, *answers.labels], label="and not", value=NOTHING)
                 percent = gr.Slider(0, 99, 0, step=1, label="Outline the best pixels, %")
-                own = gr.Image(label="P-TAME", interactive=False)
+                own = gr.Image(label="P-TAME", interactive=False, buttons=BUTTONS)
                 own_text = gr.Markdown()
             with gr.Column():
                 name = gr.Radio(desk.rivals, value=desk.rivals[0], label="Beside")
                 masks = gr.Slider(50, 8000, 500, step=50, label="RISE's masks")
                 run = gr.Button("Run it")
-                other = gr.Image(label="The other method", interactive=False)
+                other = gr.Image(label="The other method", interactive=False, buttons=BUTTONS)
                 other_text = gr.Markdown()
         gr.Markdown("Each map is min-max normalised; brighter is more important.")
         photo.change(answers.began, photo, [chances, chosen, own, own_text, other])
@@ -147,6 +148,26 @@ def build_app(desk: Desk) -> "gradio.Blocks":
         run.click(compared, [photo, chosen, name, masks, percent], [other, other_text])
     built: gradio.Blocks = page
     return built
+
+
+def serve_app(page: "gradio.Blocks", host: str, port: int) -> None:
+    """Serve the page until Ctrl-C; it asks nobody else for fonts or anything.
+
+    Args:
+        page: what `build_app` made.
+        host: address to listen at.
+        port: likewise.
+
+    Raises:
+        InvalidInputError: the address cannot be listened at.
+    """
+    gr = _import_gradio()
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
+    try:
+        page.launch(server_name=host, server_port=port, quiet=True, share=False, theme=theme)
+    except OSError as error:
+        message = f"Cannot listen at {host}:{port}: {str(error).splitlines()[0]}"
+        raise InvalidInputError(message) from error
 
 
 def _import_gradio() -> Any:

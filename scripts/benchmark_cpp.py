@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -30,7 +31,7 @@ from ptame_deploy.errors import CheckFailedError
 from ptame_deploy.onnx_session import open_session
 from ptame_deploy.storage import write_text
 
-LIMIT, BATCHES = 1.05, (1, 8)
+LIMIT, BATCHES, FEWEST_RUNS = 1.05, (1, 8), 5
 TOLERANCE = 1e-4
 
 
@@ -41,8 +42,8 @@ def main() -> int:
     parser.add_argument("--headers", type=Path, default=Path(".cpp-headers"))
     parser.add_argument("--build", type=Path, default=Path("bench-work/cpp-build"))
     parser.add_argument("--program", type=Path, help="a ptame-run that is built already")
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--runs", type=int, default=5, help="of a turn")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--runs", type=int, default=20, help="of a turn, at batch 1")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--limit", type=float, default=LIMIT)
     parser.add_argument("--json", type=Path, default=Path("bench-work/bench-cpp.json"))
@@ -71,7 +72,6 @@ def _run(arguments: argparse.Namespace) -> None:
         "graph_sha256": manifest.files[GRAPH_FILE].sha256,
         "threads": arguments.threads,
         "rounds": arguments.rounds,
-        "runs_of_a_turn": arguments.runs,
         "limit": arguments.limit,
         "batches": found,
     }
@@ -85,12 +85,15 @@ def _run(arguments: argparse.Namespace) -> None:
         raise CheckFailedError(message)
 
 
-def _compare(arguments: argparse.Namespace, program: Path, photo: Path, batch: int) -> dict:
+def _compare(
+    arguments: argparse.Namespace, program: Path, photo: Path, batch: int
+) -> dict[str, object]:
     """Measure both at one batch size, in turns."""
     explainer = Explainer.load(arguments.model)
     inputs = explainer.inputs_of(np.stack([explainer.prepare(photo)] * batch))
     session = open_session(arguments.model / GRAPH_FILE, threads=arguments.threads)
     cpp, python = Durations(), Durations()
+    runs = max(FEWEST_RUNS, arguments.runs // batch)
 
     def cpp_turn() -> None:
         told.append(turns.turn())
@@ -98,14 +101,14 @@ def _compare(arguments: argparse.Namespace, program: Path, photo: Path, batch: i
 
     def python_turn() -> None:
         times = []
-        for _ in range(arguments.runs + 1):
+        for _ in range(runs + 1):
             began = time.perf_counter()
             session.run(None, inputs)
             times.append(time.perf_counter() - began)
         python.rounds.append(times[1:])  # the first finds the caches as the other left them
 
-    told: list[dict] = []
-    settings = {"threads": arguments.threads, "runs": arguments.runs}
+    told: list[dict[str, Any]] = []
+    settings = {"threads": arguments.threads, "runs": runs}
     with CppTurns(program, arguments.model, [photo] * batch, **settings) as turns:
         for number in range(arguments.rounds + 1):
             # Every other round goes backwards: a drift within rounds then cancels.
@@ -122,6 +125,7 @@ def _compare(arguments: argparse.Namespace, program: Path, photo: Path, batch: i
     )
     return {
         "batch": batch,
+        "runs_of_a_turn": runs,
         "cpp_runtime": told[0]["runtime"],
         "python_runtime": explainer.runtime.description,
         "cpp": summarise_latency(cpp.all, batch).model_dump(mode="json"),

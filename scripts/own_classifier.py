@@ -30,6 +30,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
+from bench.device import describe_device
+from ptame_deploy.artifacts import Provenance
 from ptame_deploy.auxiliaries import load_auxiliary
 from ptame_deploy.backbones import load_backbone
 from ptame_deploy.explainer_store import record_explainer, save_explainer
@@ -98,6 +100,8 @@ def main() -> int:
         found[explainer.name] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     training = json.loads((trained / "explainer.json").read_text(encoding="utf-8"))["training"]
     report: dict[str, Any] = {
+        "provenance": Provenance.here(seed=0).model_dump(mode="json"),
+        "device": describe_device().model_dump(mode="json"),
         "classifier": {"accuracy": accuracy, "seconds": round(seconds, 1), "photos": SPLITS},
         "training": training,
         "evaluations": found,

@@ -18,6 +18,7 @@ from bench.evaluation.results import Evaluation, MeasureRecord, MethodRecord
 from bench.methods.cam import NAMES as CAM_NAMES
 from bench.results import Comparison, Contender, SpeedReport, SuiteReport
 from bench.serving_results import ServingReport, serving_table
+from bench.short_results import LINES
 from bench.variants import ALL_CLASS, ALONE, FUSED
 from ptame_deploy.bootstrap import Interval, excludes_zero
 
@@ -34,6 +35,9 @@ _DATA = {
     ],
     SERVING: ["results/bench-serving-cpu.json"],
     RISE: ["results/evaluation-lite2-cpu.json", "results/rise-curve-resnet50-cpu.json"],
+    "archive-numbers": ["results/bench-archive-cpu.json"],
+    "cpp-numbers": ["results/bench-cpp-cpu.json"],
+    "classes-numbers": ["results/bench-classes-cpu.json"],
 }
 # What the README shows of an evaluation; the page shows all.
 _COLUMNS = ("insertion", "deletion", "road", "ad50_matched", "ad15_matched", "ad100_published")
@@ -230,6 +234,9 @@ def main() -> int:
     which.add_argument("--training", dest="name", action="store_const", const=TRAINING)
     which.add_argument("--serving", dest="name", action="store_const", const=SERVING)
     which.add_argument("--rise", dest="name", action="store_const", const=RISE)
+    for line in LINES:
+        option = f"--{line.removesuffix('-numbers')}"
+        which.add_argument(option, dest="name", action="store_const", const=line)
     parser.set_defaults(name=COST)
     parser.add_argument("--json", type=Path, action="append")
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
@@ -242,6 +249,8 @@ def main() -> int:
         table = render_evaluations([Evaluation.model_validate_json(text) for text in texts])
     elif name == RISE:
         table = render_rise_curves([Evaluation.model_validate_json(text) for text in texts])
+    elif name in LINES:
+        table = LINES[name](json.loads(texts[0]))
     elif name == TRAINING:
         table = render_trials([json.loads(text) for text in texts])
     elif name == SERVING:

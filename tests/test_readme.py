@@ -60,8 +60,11 @@ def test_links_and_pictures_exist():
 
 @pytest.mark.parametrize(
     "options",
-    [(), ("--precision",), ("--evaluation",), ("--rise",), ("--training",), ("--serving",)],
-)
+    [
+        (), ("--precision",), ("--evaluation",), ("--rise",), ("--training",), ("--serving",),
+        ("--archive",), ("--cpp",), ("--classes",),
+    ],
+)  # fmt: skip
 def test_tables_are_what_the_committed_results_say(options):
     command = [sys.executable, str(ROOT / "scripts" / "readme_table.py"), "--check", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)

@@ -166,7 +166,7 @@ def export_graphs(
     weights: str | None,
     auxiliary_weights: str | None,
     auxiliary_size: str | None,
-    input_size: int | None,
+    input_size: str | None,
     seed: int,
 ) -> "BenchGraphs":
     """Load a classifier and export everything that is compared."""

@@ -31,7 +31,7 @@ def open_app(
 
     The photos stay on this machine.
     """
-    from bench.app import build_app
+    from bench.app import build_app, serve_app
     from bench.desk import Desk
     from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest, read_manifest
 
@@ -48,4 +48,4 @@ def open_app(
     with TemporaryDirectory(prefix="ptame-app-") as workspace:
         page = build_app(Desk(model, Path(workspace), source))
         console.result(f"Open http://{host}:{port} (Ctrl-C ends it)")
-        page.launch(server_name=host, server_port=port, quiet=True, share=False)
+        serve_app(page, host, port)

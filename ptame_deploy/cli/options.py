@@ -68,7 +68,8 @@ HeadOption = Annotated[
     ),
 ]
 InputSizeOption = Annotated[
-    int | None, typer.Option(help="Replace the classifier's input size (side in pixels).")
+    str | None,
+    typer.Option(help="Replace the classifier's input size: side in pixels, or HEIGHTxWIDTH."),
 ]
 ResizeOption = Annotated[
     int | None, typer.Option(help="Replace the shorter side's length before the crop.")
@@ -137,7 +138,7 @@ def refuse_plan_folder(directory: Path) -> None:
 
 
 def preprocessing_overrides(
-    input_size: int | None,
+    input_size: str | None,
     resize: int | None,
     mean: str | None,
     std: str | None,
@@ -145,7 +146,7 @@ def preprocessing_overrides(
 ) -> dict[str, Any]:
     """Collect the preprocessing that the user set, as fields of `Preprocessing`."""
     given = {
-        "input_size": None if input_size is None else (input_size, input_size),
+        "input_size": None if input_size is None else _height_and_width(input_size),
         "resize": resize,
         "mean": None if mean is None else _three_numbers("--mean", mean),
         "std": None if std is None else _three_numbers("--std", std),
@@ -371,6 +372,16 @@ def warn_of_assumed_classes(backbone: "Backbone", auxiliary: "Auxiliary") -> Non
             f"{backbone.name} names no classes; its {backbone.num_classes} are taken to be "
             "ImageNet's in the usual order. Say so with --class-names imagenet, or give the names."
         )
+
+
+def _height_and_width(text: str) -> tuple[int, int]:
+    from ptame_deploy.errors import InvalidInputError
+
+    sides = text.lower().split("x")
+    if len(sides) not in (1, 2) or not all(side.isdecimal() and len(side) < 9 for side in sides):
+        message = f"--input-size is a side in pixels (224) or HEIGHTxWIDTH (48x192), got {text!r}."
+        raise InvalidInputError(message)
+    return int(sides[0]), int(sides[-1])
 
 
 def _three_numbers(option: str, text: str) -> tuple[float, ...]:
