@@ -31,6 +31,7 @@ from ptame_deploy.graph_file import check_graph_file, forget_sources, opset_of, 
 from ptame_deploy.onnx_classifier import foreign_graphs, splice
 from ptame_deploy.onnx_session import open_graph
 from ptame_deploy.parity import ParityReport, compare
+from ptame_deploy.sources.import_string import PythonClassifier
 from ptame_deploy.storage import staged_artifact
 
 DEFAULT_OPSET = 18
@@ -109,6 +110,8 @@ def export(
     """
     options = options or GraphOptions()
     options.check(backbone.num_classes)
+    if isinstance(backbone.module, PythonClassifier):
+        raise InvalidInputError(backbone.module.no_graph)
     model = fuse(backbone, auxiliary, explainer, options)
     with staged_artifact(directory, GRAPH_MANIFEST) as stage:
         path = stage / GRAPH_FILE

@@ -73,6 +73,14 @@ class PythonClassifier(nn.Module):
         super().__init__()
         self.function, self.name = function, name
 
+    @property
+    def no_graph(self) -> str:
+        """Why it cannot be exported, and what can be done."""
+        return (
+            f"{self.name} is a Python function, which no graph can hold. Train against it (ptame "
+            "train needs its answers alone); to export, give the model behind it."
+        )
+
     def forward(self, image: Tensor) -> Tensor:
         """Return log-probabilities (B, classes).
 
@@ -80,10 +88,9 @@ class PythonClassifier(nn.Module):
             InvalidInputError: it answers with anything but probabilities, or is to be exported.
         """
         if torch.compiler.is_exporting():
-            message = (
-                f"{self.name} is a Python function, which no graph can hold. Train against it "
-                "(ptame train needs its answers alone); to export, give the model behind it."
-            )
+            raise InvalidInputError(self.no_graph)
+        if torch.is_grad_enabled() and image.requires_grad:
+            message = f"{self.name} is a function without gradient: --preset few needs none."
             raise InvalidInputError(message)
         with _foreign_code(self.name):
             found = np.asarray(self.function(image.detach().cpu().numpy()))

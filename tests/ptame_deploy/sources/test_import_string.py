@@ -1,0 +1,90 @@
+"""Functions of the user's as classifiers: trained against, whatever they ask."""
+
+import json
+
+import pytest
+import torch
+
+from ptame_deploy.backbones import load_backbone
+from ptame_deploy.cli import run
+from ptame_deploy.errors import InvalidInputError
+
+pytestmark = pytest.mark.integration
+REMOTE = """
+import numpy as np
+
+asked = 0
+
+
+def build():
+    weights = np.random.default_rng(0).normal(size=(48, 4)) * 4
+
+    def predict(images):
+        global asked
+        asked += len(images)
+        pooled = images.reshape(len(images), 3, 4, 16, 4, 16).mean((3, 5)).reshape(len(images), -1)
+        powers = np.exp(pooled @ weights)
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    return predict
+
+
+def logits():
+    return lambda images: images.mean((2, 3)) * 10 - 3
+
+
+def wrong_shape():
+    return lambda images: np.ones(len(images))
+
+
+def failing():
+    def predict(images):
+        raise ConnectionError("the service does not answer")
+    return predict
+"""
+SIZE = {"input_size": (64, 64)}
+
+
+@pytest.fixture
+def remote(tmp_path):
+    path = tmp_path / "remote.py"
+    path.write_text(REMOTE)
+    return path
+
+
+def test_probabilities_become_log_probabilities(remote):
+    backbone = load_backbone(f"{remote}:build", preprocessing=SIZE)
+    assert backbone.preprocessing.mean == (0, 0, 0)
+    assert backbone.weights.source == "function build"
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(backbone.module(images).exp().sum(1), torch.ones(3))
+
+
+def test_it_is_trained_against_and_not_exported(remote, make_photos, tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    photos = make_photos(tmp_path / "photos", 24)
+    own = ["--backbone", f"{remote}:build", "--input-size", "64", "--resize", "72"]
+    auxiliary = ["--auxiliary", "mobilenet_v3_small", "--auxiliary-weights", "random",
+                 "--auxiliary-size", "64"]  # fmt: skip
+    options = ["--masks", "6", "--allow-no-gain", "-o", str(tmp_path / "explainer")]
+    assert run(["train", str(photos), *own, *auxiliary, *options]) == 0
+    told = json.loads((tmp_path / "explainer" / "explainer.json").read_text())
+    assert told["training"]["classifier_passes"] > 0
+    assert run(["export", *own, *auxiliary, "-o", str(tmp_path / "m")]) == 2
+    assert "is a Python function, which no graph can hold" in capsys.readouterr().err
+    paper = ["--preset", "paper", "-o", str(tmp_path / "paper")]
+    assert run(["train", str(photos), *own, *auxiliary, *paper]) == 2
+    assert "without gradient: --preset few needs none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("logits", r"must return probabilities, floats in \[0, 1\]"),
+        ("wrong_shape", "must return probabilities"),
+        ("failing", "ConnectionError: the service does not answer"),
+    ],
+)
+def test_what_gives_no_probabilities_is_said(remote, factory, message):
+    with pytest.raises(InvalidInputError, match=message):
+        load_backbone(f"{remote}:{factory}", preprocessing=SIZE)
