@@ -6,6 +6,7 @@ python scripts/model_card.py FOLDER --photos "what they are and where they come 
 import argparse
 from pathlib import Path
 
+from ptame_deploy.artifacts import ExplainerRecord
 from ptame_deploy.explainer_store import read_explainer_manifest
 from ptame_deploy.storage import write_text
 
@@ -21,6 +22,7 @@ class that the classifier names (P-TAME; Ntrougkas, Mezaris, Patras, IEEE OJSP 2
 | Auxiliary | {auxiliary}, weights {auxiliary_sha} ({auxiliary_source}) |
 | Start | {start} |
 | Recipe | `--preset {preset}`: amortised perturbations, {masks} masks a photo, closed form |
+| Maps | {superpixels} |
 | Photos | {photos} photos ({photos_used} used): {origin} |
 | Made by | `{command}`, {seconds:.0f} s, {passes:,} passes of the classifier, {created} |
 | Size | {coefficients} coefficients, {size:,} bytes |
@@ -65,6 +67,7 @@ def main() -> None:
         photos=training["photos"],
         photos_used=training["photos_used"],
         origin=arguments.photos,
+        superpixels=_superpixels(record),
         command=manifest.provenance.command,
         created=manifest.provenance.created[:10],
         seconds=training["seconds"],
@@ -83,6 +86,13 @@ def main() -> None:
     )
     write_text(arguments.folder / "MODEL_CARD.md", text)
     print(f"Wrote {arguments.folder / 'MODEL_CARD.md'}")
+
+
+def _superpixels(record: ExplainerRecord) -> str:
+    if record.superpixels is None:
+        return "as fine as the taps, without superpixels"
+    grid = record.superpixels.grid
+    return f"averaged over {grid} x {grid} superpixels"
 
 
 if __name__ == "__main__":

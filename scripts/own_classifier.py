@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import skimage.data
-import timm
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -36,6 +35,7 @@ from ptame_deploy.auxiliaries import load_auxiliary
 from ptame_deploy.backbones import load_backbone
 from ptame_deploy.explainer_store import record_explainer, save_explainer
 from ptame_deploy.storage import write_text
+from ptame_deploy.vision import import_timm
 from trainer.sources import find_training_photos
 from trainer.start import start_on_photos
 
@@ -181,7 +181,7 @@ def _photos(
 def _fine_tune(work: Path) -> tuple[float, float]:
     """Fine-tune and save the classifier; return its accuracy on photos held out, and seconds."""
     began = time.monotonic()
-    classifier = timm.create_model("tf_efficientnet_lite2", num_classes=len(NAMES))
+    classifier = import_timm().create_model("tf_efficientnet_lite2", num_classes=len(NAMES))
     pretrained = load_backbone("timm:tf_efficientnet_lite2").module.state_dict()
     kept = {name: value for name, value in pretrained.items() if "classifier" not in name}
     classifier.load_state_dict(kept, strict=False)

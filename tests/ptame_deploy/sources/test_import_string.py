@@ -69,7 +69,7 @@ def test_it_is_trained_against_and_not_exported(remote, make_photos, tmp_path, c
     options = ["--masks", "6", "--allow-no-gain", "-o", str(tmp_path / "explainer")]
     assert run(["train", str(photos), *own, *auxiliary, *options]) == 0
     told = json.loads((tmp_path / "explainer" / "explainer.json").read_text())
-    assert told["training"]["classifier_passes"] > 0
+    assert told["training"]["photos_used"] == 24
     assert run(["export", *own, *auxiliary, "-o", str(tmp_path / "m")]) == 2
     assert "is a Python function, which no graph can hold" in capsys.readouterr().err
     paper = ["--preset", "paper", "-o", str(tmp_path / "paper")]
