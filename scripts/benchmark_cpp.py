@@ -93,7 +93,7 @@ def _compare(
     inputs = explainer.inputs_of(np.stack([explainer.prepare(photo)] * batch))
     session = open_session(arguments.model / GRAPH_FILE, threads=arguments.threads)
     cpp, python = Durations(), Durations()
-    runs = max(FEWEST_RUNS, arguments.runs // batch)
+    runs = max(min(arguments.runs, FEWEST_RUNS), arguments.runs // batch)
 
     def cpp_turn() -> None:
         told.append(turns.turn())
