@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, inliner, shape_inference
 
-from ptame_deploy.any_batch import noise, with_any_batch
+from ptame_deploy.any_batch import noise, quietly, with_any_batch
 from ptame_deploy.errors import ArtifactError, CheckFailedError, InvalidInputError
 from ptame_deploy.foreign_border import (
     DTYPES,
@@ -152,7 +152,7 @@ def _run(
     session = _session(path, model)
     names = [output.name for output in session.get_outputs()]
     try:
-        return dict(zip(names, session.run(names, feed), strict=True))
+        return dict(zip(names, session.run(names, feed, quietly()), strict=True))
     except Exception as error:  # ONNX Runtime's own share no base but Exception
         reason = str(error).strip().split("\n", maxsplit=1)[0]
         shape = next(iter(feed.values())).shape
