@@ -88,7 +88,7 @@ def load_backbone(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         asked_size = (preprocessing or {}).get("input_size")
-        backbone = _from_source(name, asked_size, pretrained=weights is None)
+        backbone = _from_source(name, asked_size, head, pretrained=weights is None)
         if preprocessing:
             merged = {**backbone.preprocessing.model_dump(), **preprocessing}
             backbone = replace(backbone, preprocessing=preprocessing_of(merged))
@@ -107,7 +107,9 @@ def load_backbone(
     return _checked(backbone)
 
 
-def _from_source(name: str, asked_size: tuple[int, int] | None, *, pretrained: bool) -> Backbone:
+def _from_source(
+    name: str, asked_size: tuple[int, int] | None, head: Head | None, *, pretrained: bool
+) -> Backbone:
     """Ask the module that knows this kind of name; each imports what it needs."""
     from ptame_deploy.sources import huggingface, import_string, library, onnx_file, programs
 
@@ -123,7 +125,7 @@ def _from_source(name: str, asked_size: tuple[int, int] | None, *, pretrained: b
     if suffix in programs.SCRIPT_SUFFIXES:
         return programs.from_script(name, asked_size)
     if ":" in name:
-        return import_string.from_import_string(name)
+        return import_string.from_import_string(name, head or "softmax")
     return library.from_torchvision(name, pretrained=pretrained)
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+_TINY = 1e-12
 # softmax: exactly one class is right. sigmoid: any number of them (multi-label; one logit: binary).
 Head = Literal["softmax", "sigmoid"]
 
@@ -15,6 +16,15 @@ def probabilities(logits: NDArray[np.float32], head: Head = "softmax") -> NDArra
         return np.asarray(1 / (1 + np.exp(-logits.clip(-80, 80))), np.float32)
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
+
+
+def logits_of(probability: NDArray[np.float32], head: Head = "softmax") -> NDArray[np.float32]:
+    """Return logits that `probabilities` makes these (N, classes) of again."""
+    certain = np.clip(np.asarray(probability, np.float64), _TINY, 1.0)
+    logits = np.log(certain)
+    if head == "sigmoid":
+        logits -= np.log(np.clip(1 - certain, _TINY, 1.0))
+    return np.asarray(logits, np.float32)
 
 
 def log_probability(

@@ -29,7 +29,7 @@ from trainer.perturbation import MaskSettings, ScoreCache
 from trainer.result import Trained
 from trainer.sources import Photo
 from trainer.start import StartChoice, start_on_photos
-from trainer.teacher import open_teacher
+from trainer.teacher import can_be_kept, open_teacher
 
 # Fewer say too little about photos that are left out, on which the penalty is chosen.
 MIN_PHOTOS = 20
@@ -112,7 +112,9 @@ def train(
             batch_size=_BATCH, workers=settings.workers, seed=settings.seed, say=say,
         )  # fmt: skip
         masks = settings.masks
-        cache = None if settings.cache is None else ScoreCache(settings.cache, teacher, masks)
+        cache = None
+        if settings.cache is not None and can_be_kept(backbone):
+            cache = ScoreCache(settings.cache, teacher, masks)
         superpixels = _superpixels(settings.superpixels, auxiliary, say)
         fitting = Fitting(
             backbone,

@@ -14,6 +14,7 @@ from ptame_deploy.errors import CheckFailedError, MissingRequirementError
 from ptame_deploy.fused import NormalisedClassifier
 from ptame_deploy.onnx_export import export_classifier
 from ptame_deploy.onnx_session import open_graph
+from ptame_deploy.sources.import_string import PythonClassifier
 from trainer.perturbation import Teacher
 
 _CPU_BATCH, _GPU_BATCH = 8, 64  # measured: larger ones are no faster on two cores
@@ -74,6 +75,14 @@ def _cpu_teacher(backbone: Backbone, folder: Path) -> Teacher:
         return OnnxTeacher(backbone, folder)
     except (CheckFailedError, MissingRequirementError):
         return TorchTeacher(backbone, torch.device("cpu"))
+
+
+def can_be_kept(backbone: Backbone) -> bool:
+    """Whether a classifier's answers are told by its identity.
+
+    What a function asks has no hash: another model may stand behind it tomorrow.
+    """
+    return not isinstance(backbone.module, PythonClassifier)
 
 
 def classifier_identity(backbone: Backbone) -> str:

@@ -32,6 +32,7 @@ def few(common: dict[str, Any], given: dict[str, Any], others: dict[str, Any]) -
     from ptame_deploy.storage import cache_folder
     from trainer.few import FewSettings, train
     from trainer.perturbation import MaskSettings
+    from trainer.teacher import can_be_kept
 
     _refuse("few", others)
     count = {} if given["masks"] is None else {"count": given["masks"]}
@@ -50,7 +51,7 @@ def few(common: dict[str, Any], given: dict[str, Any], others: dict[str, Any]) -
                 classifier, auxiliary, photos, settings, say=console.info, progress=console.steps
             )
         except KeyboardInterrupt:
-            if cache:
+            if cache and can_be_kept(classifier):
                 console.info("Scores are kept: the same command goes on from here.")
             raise
 

@@ -18,15 +18,18 @@ from torch import Tensor, nn
 from ptame_deploy.artifacts import WeightsRecord
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import InvalidInputError, PtameError
+from ptame_deploy.heads import Head, logits_of
 from ptame_deploy.preprocessing import Preprocessing
 from ptame_deploy.vision import import_torchvision
 from ptame_deploy.weights import record_weights
 
-_TINY = 1e-12
 
-
-def from_import_string(name: str) -> Backbone:
+def from_import_string(name: str, head: Head = "softmax") -> Backbone:
     """Call a factory of the user's.
+
+    Args:
+        name: the import string.
+        head: what made the probabilities that a function returns.
 
     Raises:
         InvalidInputError: it cannot be imported, fails, or returns something else.
@@ -37,7 +40,7 @@ def from_import_string(name: str) -> Backbone:
     if isinstance(made, Backbone):
         return made
     if callable(made) and not isinstance(made, nn.Module):
-        return _of_function(name, made)
+        return _of_function(name, made, head)
     if not isinstance(made, nn.Module):
         message = (
             f"{name} returned {type(made).__name__}; an nn.Module, a function from images to "
@@ -63,15 +66,19 @@ def from_import_string(name: str) -> Backbone:
 class PythonClassifier(nn.Module):
     """A function of the user's from images to probabilities: whatever it asks, wherever it runs."""
 
-    def __init__(self, function: Callable[[NDArray[np.float32]], Any], name: str) -> None:
+    def __init__(
+        self, function: Callable[[NDArray[np.float32]], Any], name: str, head: Head = "softmax"
+    ) -> None:
         """Take a function.
 
         Args:
             function: from (B, 3, H, W) float32 RGB in [0, 1] to probabilities (B, classes).
             name: how the user named it, for errors.
+            head: what made those probabilities.
         """
         super().__init__()
         self.function, self.name = function, name
+        self.head: Head = head
 
     @property
     def no_graph(self) -> str:
@@ -82,7 +89,7 @@ class PythonClassifier(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return log-probabilities (B, classes).
+        """Return logits (B, classes).
 
         Raises:
             InvalidInputError: it answers with anything but probabilities, or is to be exported.
@@ -101,15 +108,15 @@ class PythonClassifier(nn.Module):
                 f"({len(image)}, classes); it returned {found.dtype} {found.shape}."
             )
             raise InvalidInputError(message)
-        return torch.from_numpy(found.astype(np.float32)).clamp(min=_TINY).log().to(image.device)
+        return torch.from_numpy(logits_of(found, self.head)).to(image.device)
 
 
-def _of_function(name: str, function: Callable[[NDArray[np.float32]], Any]) -> Backbone:
+def _of_function(name: str, function: Callable[[NDArray[np.float32]], Any], head: Head) -> Backbone:
     code = getattr(function, "__code__", None) or type(function).__call__.__code__
     digest = hashlib.sha256(code.co_code).hexdigest()
     weights = WeightsRecord(source=f"function {name.rpartition(':')[2]}", sha256=digest)
     plain = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    return Backbone(name, PythonClassifier(function, name), plain, 0, None, weights)
+    return Backbone(name, PythonClassifier(function, name, head), plain, 0, None, weights, head)
 
 
 def _import_factory(name: str) -> Callable[[], Any]:

@@ -60,6 +60,26 @@ def test_probabilities_become_log_probabilities(remote):
     torch.testing.assert_close(backbone.module(images).exp().sum(1), torch.ones(3))
 
 
+def test_probabilities_of_single_classes_become_their_logits(remote):
+    backbone = load_backbone(f"{remote}:build", preprocessing=SIZE, head="sigmoid")
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected = torch.from_numpy(backbone.module.function(images.numpy())).float()
+    torch.testing.assert_close(backbone.module(images).sigmoid(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_scores_of_a_function_are_not_kept(remote, make_photos, tmp_path):
+    """Another model may answer behind it tomorrow, under the same name and code."""
+    (tmp_path / "photos").mkdir()
+    photos = make_photos(tmp_path / "photos", 24)
+    words = ["train", str(photos), "--backbone", f"{remote}:build", "--input-size", "64",
+             "--resize", "72", "--auxiliary", "mobilenet_v3_small", "--auxiliary-weights", "random",
+             "--auxiliary-size", "64", "--masks", "6", "--allow-no-gain"]  # fmt: skip
+    for name in ("one", "two"):
+        assert run([*words, "-o", str(tmp_path / name)]) == 0
+        told = json.loads((tmp_path / name / "explainer.json").read_text())["training"]
+        assert (told["photos_scored_before"], told["classifier_passes"]) == (0, 24 * 7)
+
+
 def test_it_is_trained_against_and_not_exported(remote, make_photos, tmp_path, capsys):
     (tmp_path / "photos").mkdir()
     photos = make_photos(tmp_path / "photos", 24)
