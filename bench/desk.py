@@ -4,7 +4,7 @@ What the page of ``ptame app`` does, without the page.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bench.evaluation.collect import as_saliency
 from bench.measures.judge import Judge
-from bench.methods.rise import Rise, RiseSettings
+from bench.methods.method import Method
+from bench.methods.perturbation import PerturbationSettings, rise
 from engines.onnx_runtime import OnnxRuntime
 from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest, read_manifest
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.graph_parts import extract_classifier, take_raw_maps
-from ptame_deploy.heads import probabilities
 from ptame_deploy.preprocessing import to_float
 from ptame_deploy.rendering import crop_seen, outline, overlay
 
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
 GRAD_CAM, RISE = "Grad-CAM", "RISE"
 HEIGHT = 480  # of the pictures, in pixels
-_TINY = 1e-12
-
-Map = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -93,18 +91,21 @@ class Desk:
         take_raw_maps(directory / GRAPH_FILE, self.manifest, workspace / "maps.onnx")
         extract_classifier(directory / GRAPH_FILE, workspace / "classifier.onnx")
         self._maps = OnnxRuntime(workspace / "maps.onnx")
-        self._classifier = OnnxRuntime(workspace / "classifier.onnx")
+        self._judge = Judge(
+            OnnxRuntime(workspace / "classifier.onnx"),
+            takes_uint8=self.manifest.takes_uint8,
+            head=self.manifest.classifier.head,
+        )
         self._grad_cam = None
         if backbone is not None:
-            self._grad_cam = _grad_cam(backbone, self.manifest, Judge(self._classifier))
+            self._grad_cam = _grad_cam(backbone, self.manifest, self._judge)
         self.rivals = [RISE] if backbone is None else [GRAD_CAM, RISE]
 
     def look(self, photo: Image.Image) -> Look:
         """Prepare and classify a photo (upright, RGB)."""
         prepared = self.manifest.preprocessing.apply(photo)[None]
-        logits = self._classifier.run(self._inputs(prepared))["logits"]
-        chances = probabilities(np.asarray(logits, np.float32), self.manifest.classifier.head)
-        return Look(prepared, crop_seen(photo, self.manifest.preprocessing, HEIGHT), chances[0])
+        (chances,) = self._judge.classify(to_float(prepared))
+        return Look(prepared, crop_seen(photo, self.manifest.preprocessing, HEIGHT), chances)
 
     def explain(
         self, look: Look, class_index: int, against: int | None = None, percent: int = 0
@@ -139,15 +140,15 @@ class Desk:
         Raises:
             InvalidInputError: the method does not run here.
         """
-        began = time.perf_counter()
+        began, index = time.perf_counter(), np.array([class_index])
         if name == RISE:
-            rise = Rise(
-                self._classifier, RiseSettings(masks=masks), head=self.manifest.classifier.head
-            )
+            settings = PerturbationSettings(rise_masks=masks)
             image = self._inputs(look.prepared)["image"]
-            found, passes = rise(image, np.array([class_index]), advance=advance)[0], masks
+            (found,) = rise(self._judge, settings, seed=0)(image, index, advance=advance)
+            passes = masks
         elif name == GRAD_CAM and self._grad_cam is not None:
-            found, passes = self._grad_cam(to_float(look.prepared), class_index), 3
+            (found,) = self._grad_cam.explain(to_float(look.prepared), index)
+            passes = self._grad_cam.cost.passes
         else:
             message = f"{name} does not run here: give the classifier's source with --backbone."
             raise InvalidInputError(message)
@@ -162,33 +163,21 @@ class Desk:
         return {"image": prepared if self.manifest.takes_uint8 else to_float(prepared)}
 
 
-def _draw(look: Look, raw: Map, percent: int) -> Image.Image:
-    low, high = float(raw.min()), float(raw.max())
-    stretched = (raw - low) / max(high - low, _TINY)
+def _draw(look: Look, raw: NDArray[np.float32], percent: int) -> Image.Image:
+    stretched = as_saliency(raw, raw.shape)
     picture = overlay(look.seen, stretched)
     return outline(picture, stretched, percent) if percent else picture
 
 
-def _grad_cam(
-    backbone: "Backbone", manifest: GraphManifest, judge: Judge
-) -> Callable[[NDArray[np.float32], int], Map]:
+def _grad_cam(backbone: "Backbone", manifest: GraphManifest, judge: Judge) -> Method:
     from bench.methods.cam import cam_methods
-    from bench.methods.method import Method
     from bench.methods.source import ClassifierSource
 
     if backbone.weights.sha256 != manifest.classifier.weights.sha256:
         message = f"--backbone {backbone.name} has other weights than the classifier in the graph."
         raise InvalidInputError(message)
-    rows: Mapping[str, object] = {
-        row.name: row for row in cam_methods(ClassifierSource(backbone), judge)
-    }
-    method = rows["grad-cam"]
-    if not isinstance(method, Method):
-        message = f"Grad-CAM does not run on {backbone.name}: leave --backbone away."
-        raise InvalidInputError(message)
-    explain = method.explain
-
-    def one(image: NDArray[np.float32], class_index: int) -> Map:
-        return np.asarray(explain(image, np.array([class_index]))[0], np.float32)
-
-    return one
+    for row in cam_methods(ClassifierSource(backbone), judge):
+        if row.name == "grad-cam" and isinstance(row, Method):
+            return row
+    message = f"Grad-CAM does not run on {backbone.name}: leave --backbone away."
+    raise InvalidInputError(message)

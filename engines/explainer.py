@@ -301,7 +301,7 @@ class Explainer:
     def _against(
         self, logits: NDArray[np.float32], chosen: NDArray[np.int64]
     ) -> NDArray[np.int64] | None:
-        """Return what the graph holds each class against; see `ptame_deploy.fused.Contrast`."""
+        """Return what the graph holds each class against; see `ptame_deploy.artifacts.Contrast`."""
         contrast = self.manifest.contrast
         if contrast is None:
             return None

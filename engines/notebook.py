@@ -2,12 +2,11 @@
 
 import base64
 import html
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from engines.drawing import explanation_png, panels_of
 from engines.photo_input import Photo, decoded
-from ptame_deploy.rendering import Panel, crop_seen, render
 
 if TYPE_CHECKING:
     from engines.explainer import Explanation
@@ -28,18 +27,10 @@ def explanation_html(
     """
     parts = []
     for position, photo in enumerate(photos[:MOST]):
-        seen = crop_seen(decoded(photo), manifest.preprocessing)
-        ranks = range(explanation.class_index.shape[1])
-        headings = [explanation.heading(position, rank) for rank in ranks]
-        panels = [
-            Panel(heading, explanation.saliency[position, rank])
-            for rank, heading in enumerate(headings)
-        ]
-        buffer = io.BytesIO()
-        render(seen, panels, cautions=manifest.cautions).save(buffer, format="PNG")
-        data = base64.b64encode(buffer.getvalue()).decode()
-        told = html.escape("; ".join(headings), quote=True)
-        parts.append(f'<img alt="{told}" src="data:image/png;base64,{data}">')
+        data = base64.b64encode(explanation_png(explanation, position, decoded(photo), manifest))
+        headings = "; ".join(panel.title for panel in panels_of(explanation, position))
+        told = html.escape(headings, quote=True)
+        parts.append(f'<img alt="{told}" src="data:image/png;base64,{data.decode()}">')
     if len(explanation) > MOST:
         parts.append(f"<p>... and {len(explanation) - MOST} more photos</p>")
     return "\n".join(parts)

@@ -30,6 +30,8 @@ OWN_AUXILIARY = "self"  # the explained classifier's own features
 State = Literal["initialised", "trained"]
 Start = Literal["activation-map", "fit", "random", "imported"]
 Preset = Literal["few", "paper"]
+# What a class is held against: the best other class, or the one that was given after it.
+Contrast = Literal["best", "given"]
 # Of an explainer's file: all its weights, or what training changed of an activation map.
 Form = Literal["weights", "shared-terms"]
 # Under so many steps a trained explainer is hardly another than its start (the paper: 40,000).
@@ -198,7 +200,7 @@ class GraphManifest(ArtifactManifest):
     outputs: list[TensorRecord]
     map_size: tuple[int, int]
     top_k: int | None
-    contrast: Literal["best", "given"] | None = None  # what a class is held against
+    contrast: Contrast | None = None
     precision: Precision = "fp32"
     opset: int
     parity: list[ParityRecord]

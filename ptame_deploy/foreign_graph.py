@@ -25,7 +25,7 @@ from ptame_deploy.foreign_border import (
     find_output,
     image_shape,
 )
-from ptame_deploy.graph_file import is_large, load_graph, opset_of
+from ptame_deploy.graph_file import is_large, load_graph, opset_of, walk_nodes
 from ptame_deploy.heads import Head
 from ptame_deploy.onnx_session import open_session
 
@@ -175,9 +175,9 @@ def _keep_only(
         node = makers.get(stack.pop())
         if node is not None and id(node) not in wanted:
             wanted.add(id(node))
-            stack += [*node.input, *_outer_inputs(node)]
+            stack += _reads(node)
     nodes = [node for node in graph.node if id(node) in wanted]
-    read = {name for node in nodes for name in [*node.input, *_outer_inputs(node)]}
+    read = {name for node in nodes for name in _reads(node)}
     weights = [weight for weight in graph.initializer if weight.name in read]
     elem_type = next(
         (v.type.tensor_type.elem_type for v in [*graph.output, *graph.value_info]
@@ -198,14 +198,9 @@ def _keep_only(
             axis.dim_value = length
 
 
-def _outer_inputs(node: onnx.NodeProto) -> list[str]:
-    """List what a node's inner graphs (of If, Loop) read from outside."""
-    found = []
-    for attribute in node.attribute:
-        for inner in [attribute.g, *attribute.graphs]:
-            for one in inner.node:
-                found += [*one.input, *_outer_inputs(one)]
-    return found
+def _reads(node: onnx.NodeProto) -> list[str]:
+    """List what a node and its inner graphs read."""
+    return [name for one in walk_nodes([node]) for name in one.input]
 
 
 def _probe(

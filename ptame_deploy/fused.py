@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ptame_deploy.artifacts import Contrast
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.explainer import FoldedExplainer
@@ -14,8 +15,6 @@ from ptame_deploy.heads import Head
 from ptame_deploy.superpixels import Superpixels
 
 MapSize = Literal["native", "input"]
-# What a class is held against: the best other class, or the one that was given after it.
-Contrast = Literal["best", "given"]
 # Smallest value range of a map that is stretched to [0, 1]: a flat map becomes 0, not NaN, nor
 # does the rounding noise of a large constant become a map. Both are representable in float16.
 MIN_RANGE, MIN_RELATIVE_RANGE = 1e-6, 1e-5

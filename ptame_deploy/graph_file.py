@@ -1,5 +1,6 @@
 """Reading, cleaning and writing ONNX files, with weights beside the graph where it is too large."""
 
+from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -86,6 +87,15 @@ def forget_sources(model: onnx.ModelProto) -> None:
     for weight in graph.initializer:
         del weight.metadata_props[:]
         weight.doc_string = ""
+
+
+def walk_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Yield nodes, and those of their inner graphs (of If, Loop)."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs]:
+                yield from walk_nodes(inner.node)
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:

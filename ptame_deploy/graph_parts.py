@@ -91,15 +91,11 @@ def take_raw_maps(fused: Path, manifest: GraphManifest, path: Path) -> None:
     """
     import onnx
 
+    from ptame_deploy.precision.blocks import raw_map_tensors
+
     chosen = choose_classes(fused, manifest, path)
     model = onnx.load(chosen, load_external_data=False)
-    makers = {name: node for node in model.graph.node for name in node.output}
-    stack, raw = ["saliency"], ""
-    while stack and not raw:  # the smallest value of a map is asked of the map as it was
-        node = makers.get(stack.pop())
-        if node is not None:
-            raw = node.input[0] if node.op_type == "ReduceMin" else ""
-            stack += node.input
+    (raw,) = raw_map_tensors(model.graph)
     found = onnx.helper.make_tensor_value_info(
         "raw", onnx.TensorProto.FLOAT, ["batch", "classes", None, None]
     )

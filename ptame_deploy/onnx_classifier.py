@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ptame_deploy.errors import CheckFailedError, InvalidInputError, MissingRequirementError
 from ptame_deploy.foreign_graph import ForeignGraph
+from ptame_deploy.graph_file import opset_of, walk_nodes
 from ptame_deploy.onnx_session import open_session
 from ptame_deploy.vision import import_torchvision
 
@@ -178,9 +179,7 @@ def _renamed(
     graph: ForeignGraph, around: onnx.ModelProto, place: onnx.NodeProto
 ) -> onnx.ModelProto:
     """Return a graph whose names are its own, but for where it is joined."""
-    wanted = next(o.version for o in around.opset_import if o.domain in ("", "ai.onnx"))
-    lifted = _lifted(graph, wanted)
-    prefixed = compose.add_prefix(lifted, _PREFIX)
+    prefixed = compose.add_prefix(_lifted(graph, opset_of(around)), _PREFIX)
     names = {
         _PREFIX + graph.input: place.input[0],
         _PREFIX + graph.output: place.output[0],
@@ -190,19 +189,11 @@ def _renamed(
         if node.name.removeprefix(_PREFIX) in taken:
             node.name = f"{_PREFIX}{node.op_type}_{number}"
         taken.add(node.name.removeprefix(_PREFIX))
-    for node in _all_nodes(prefixed.graph.node):
+    for node in walk_nodes(prefixed.graph.node):
         for edges in (node.input, node.output):
             for position, name in enumerate(edges):
                 edges[position] = names.get(name, name)
     return prefixed
-
-
-def _all_nodes(nodes: Any) -> Any:
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            for inner in [attribute.g, *attribute.graphs]:
-                yield from _all_nodes(inner.node)
 
 
 def _lifted(graph: ForeignGraph, opset: int) -> onnx.ModelProto:

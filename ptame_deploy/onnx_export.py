@@ -15,6 +15,7 @@ import torch
 from ptame_deploy.artifacts import (
     GRAPH_FILE,
     GRAPH_MANIFEST,
+    Contrast,
     ExplainerRecord,
     GraphManifest,
     Provenance,
@@ -25,7 +26,7 @@ from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.explainer import ExplainerNet, FoldedExplainer
-from ptame_deploy.fused import Contrast, FusedModel, MapSize, NormalisedClassifier
+from ptame_deploy.fused import FusedModel, MapSize, NormalisedClassifier
 from ptame_deploy.graph_border import Border
 from ptame_deploy.graph_file import check_graph_file, forget_sources, opset_of, save_graph
 from ptame_deploy.onnx_classifier import foreign_graphs, splice

@@ -19,6 +19,7 @@ Size = Annotated[int, Field(ge=1, le=16_384)]
 MAX_RESIZED_PIXELS = 100_000_000
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+USUAL_CROP = 0.875  # of the resized photo's shorter side
 
 
 class Preprocessing(BaseModel):
@@ -42,6 +43,15 @@ class Preprocessing(BaseModel):
             message = f"std must be positive, got {self.std}"
             raise ValueError(message)
         return self
+
+    @classmethod
+    def usual(cls, size: tuple[int, int]) -> "Preprocessing":
+        """Return what ImageNet's classifiers of a size are used to."""
+        return cls(input_size=size, resize=round(min(size) / USUAL_CROP))
+
+    def not_normalised(self) -> "Preprocessing":
+        """Return the same for a classifier that takes [0, 1]."""
+        return self.model_copy(update={"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)})
 
     def __str__(self) -> str:
         height, width = self.input_size

@@ -12,6 +12,7 @@ from fastapi import HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from numpy.typing import NDArray
 
+from engines.drawing import explanation_png
 from engines.explainer import Explainer, Explanation
 from engines.runtime import check_inputs
 from engines.serve import protocol
@@ -22,7 +23,6 @@ from engines.serve.settings import ServeSettings
 from ptame_deploy.classes import find_class
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.photos import FORMATS, count_pixels, decode_photo
-from ptame_deploy.rendering import Panel, crop_seen, render
 
 PNG = "image/png"
 BODIES_HELD = 16  # of the longest kind, in memory at once
@@ -173,16 +173,7 @@ class Service:
         return photo, self.explainer.prepare(photo)
 
     def _draw(self, photo: Any, explanation: Explanation) -> bytes:
-        manifest = self.explainer.manifest
-        panels = [
-            Panel(explanation.heading(0, rank), saliency)
-            for rank, saliency in enumerate(explanation.saliency[0])
-        ]
-        seen = crop_seen(photo, manifest.preprocessing)
-        picture = render(seen, panels, cautions=manifest.cautions)
-        buffer = io.BytesIO()
-        picture.save(buffer, format="PNG")
-        return buffer.getvalue()
+        return explanation_png(explanation, 0, photo, self.explainer.manifest)
 
     def _describe(self, explanation: Explanation) -> dict[str, Any]:
         return {

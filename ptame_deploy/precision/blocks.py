@@ -108,10 +108,8 @@ def min_max_nodes(graph: onnx.GraphProto) -> list[str]:
     Args:
         graph: a fused graph.
     """
-    producers = {output: node for node in graph.node for output in node.output}
-    behind = _ancestors(producers, ["saliency"])
-    smallest = [node for node in graph.node if node.op_type == "ReduceMin" and node.name in behind]
-    tainted = {node.input[0] for node in smallest}
+    behind = _ancestors(graph, ["saliency"])
+    tainted = raw_map_tensors(graph)
     found = []
     for node in graph.node:
         if node.name in behind and tainted & set(node.input):
@@ -120,7 +118,18 @@ def min_max_nodes(graph: onnx.GraphProto) -> list[str]:
     return found
 
 
-def _ancestors(producers: dict[str, onnx.NodeProto], tensors: Iterable[str]) -> set[str]:
+def raw_map_tensors(graph: onnx.GraphProto) -> set[str]:
+    """Return the maps as they are before they are stretched: their smallest values are asked for.
+
+    Args:
+        graph: a fused graph.
+    """
+    behind = _ancestors(graph, ["saliency"])
+    return {n.input[0] for n in graph.node if n.op_type == "ReduceMin" and n.name in behind}
+
+
+def _ancestors(graph: onnx.GraphProto, tensors: Iterable[str]) -> set[str]:
+    producers = {output: node for node in graph.node for output in node.output}
     found: set[str] = set()
     stack = list(tensors)
     while stack:

@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from ptame_deploy.backbones import Backbone, preprocessing_of
 from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError
-from ptame_deploy.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from ptame_deploy.preprocessing import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    USUAL_CROP,
+    Preprocessing,
+)
 from ptame_deploy.vision import import_torchvision
 from ptame_deploy.weights import record_weights
 
@@ -94,7 +99,7 @@ def _processor(transformers: ModuleType, where: str, config: Any) -> dict[str, A
         found, _ = transformers.ImageProcessingMixin.get_image_processor_dict(where)
     except OSError:
         side = getattr(config, "image_size", 224)
-        return {"size": {"shortest_edge": side}, "crop_pct": 0.875}
+        return {"size": {"shortest_edge": side}, "crop_pct": USUAL_CROP}
     fields: dict[str, Any] = found
     return fields
 

@@ -115,7 +115,7 @@ def _of_function(name: str, function: Callable[[NDArray[np.float32]], Any], head
     code = getattr(function, "__code__", None) or type(function).__call__.__code__
     digest = hashlib.sha256(code.co_code).hexdigest()
     weights = WeightsRecord(source=f"function {name.rpartition(':')[2]}", sha256=digest)
-    plain = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    plain = Preprocessing().not_normalised()
     return Backbone(name, PythonClassifier(function, name, head), plain, 0, None, weights, head)
 
 

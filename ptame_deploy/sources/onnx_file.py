@@ -10,7 +10,6 @@ from ptame_deploy.onnx_classifier import OnnxClassifier
 from ptame_deploy.preprocessing import Preprocessing
 
 _SUFFIX = ".onnx"
-_CROP = 0.875  # of the resized photo, as ImageNet's classifiers are used to
 
 
 def is_onnx(name: str) -> bool:
@@ -65,12 +64,9 @@ def _tensors(name: str, chosen: str) -> dict[str, str]:
 
 def of_graph(name: str, graph: ForeignGraph, source: str) -> Backbone:
     """Make a classifier of a graph that was read."""
-    resize = round(min(graph.size) / _CROP)
-    preprocessing = Preprocessing(input_size=graph.size, resize=resize)
+    preprocessing = Preprocessing.usual(graph.size)
     if graph.dtype.kind == "u":  # bytes are not normalised outside
-        preprocessing = Preprocessing(
-            input_size=graph.size, resize=resize, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
-        )
+        preprocessing = preprocessing.not_normalised()
     return Backbone(
         name=name,
         module=OnnxClassifier(graph, name),

@@ -61,12 +61,11 @@ def from_program(name: str) -> Backbone:
             "({0: torch.export.Dim('batch')},)."
         )
         raise InvalidInputError(message)
-    size = (int(height), int(width))
     module = _Program(program)
+    preprocessing = Preprocessing.usual((int(height), int(width)))
     return Backbone(
-        name, module, Preprocessing(input_size=size, resize=round(min(size) / 0.875)), 0, None,
-        record_weights(module, f"file {path.name}"),
-    )  # fmt: skip
+        name, module, preprocessing, 0, None, record_weights(module, f"file {path.name}")
+    )
 
 
 def from_script(name: str, size: tuple[int, int] | None = None) -> Backbone:
