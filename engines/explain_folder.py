@@ -1,13 +1,11 @@
 """Explaining many photos: batches in, pictures, maps and one table out."""
 
-import csv
 import io
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,45 +16,14 @@ from engines.beside import Beside, Others
 from engines.explainer import Explainer, Explanation
 from engines.gallery import gallery_page
 from engines.masked_confidence import masked_confidence
-from engines.plan import PLAN_FILE
-from ptame_deploy.artifacts import GRAPH_FILE, Provenance
+from engines.results_table import Row, rows_of, write_tables
 from ptame_deploy.colormaps import ColorMap
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.photos import UnreadablePhotoError, open_photo, printable
 from ptame_deploy.rendering import Panel, crop_seen, render
 from ptame_deploy.storage import atomic_file, write_text
 
-SCHEMA_VERSION = 1
 MAX_STEM_BYTES = 230
-
-
-@dataclass(frozen=True)
-class Row:
-    """One photo and one explained class, as in the table.
-
-    Attributes:
-        photo: path as found.
-        rank: 0 for the first explained class.
-        class_index: of the classifier.
-        class_name: its name, or ``class N``.
-        probability: of the class.
-        against: name of the class that it is held against, or None.
-        overlay: file name of the picture.
-        map: file name of the map, or None.
-        kept: probability where only the map's best pixels are left, where that was asked for.
-        hidden: probability where those are hidden.
-    """
-
-    photo: str
-    rank: int
-    class_index: int
-    class_name: str
-    probability: float
-    against: str | None
-    overlay: str
-    map: str | None
-    kept: float | None = None
-    hidden: float | None = None
 
 
 @dataclass
@@ -145,13 +112,13 @@ def explain_folder(
                     drawn.append(
                         pool.submit(pictures.write, names[one.path], one.seen, panels, maps)
                     )
-                    summary.rows += _rows(
+                    summary.rows += rows_of(
                         explanation, position, one.path, names[one.path], own, saved=save_maps
                     )
             advance(len(batch))
         _finish(drawn)
     summary.model_share = running / max(time.monotonic() - began, 1e-9)
-    _write_tables(explainer, summary, directory)
+    write_tables(explainer, summary.rows, summary.skipped, directory)
     if page:
         title = f"What {explainer.manifest.classifier.name} looks at"
         text = gallery_page(title, summary.rows, cautions, summary.skipped)
@@ -277,55 +244,3 @@ def _panels(
         if beside is not None and other is not None:
             panels.append(Panel(beside.name, other))
     return panels
-
-
-def _rows(
-    explanation: Explanation,
-    position: int,
-    path: Path,
-    name: str,
-    sure: NDArray[np.float32] | None,
-    *,
-    saved: bool,
-) -> list[Row]:
-    return [
-        Row(
-            photo=printable(path),
-            rank=rank,
-            class_index=int(explanation.class_index[position, rank]),
-            class_name=explanation.label(position, rank),
-            probability=float(explanation.probability[position, rank]),
-            against=explanation.rival(position, rank),
-            overlay=printable(f"{name}.png"),
-            map=printable(f"{name}.npy") if saved else None,
-            kept=None if sure is None else float(sure[rank, 0]),
-            hidden=None if sure is None else float(sure[rank, 1]),
-        )
-        for rank in range(explanation.class_index.shape[1])
-    ]
-
-
-def _write_tables(explainer: Explainer, summary: Summary, directory: Path) -> None:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(Row.__dataclass_fields__), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in summary.rows)
-    write_text(directory / "results.csv", buffer.getvalue())
-    manifest, plan = explainer.manifest, explainer.plan
-    document = {
-        "schema_version": SCHEMA_VERSION,
-        "kind": "explanations",
-        "provenance": Provenance.here(seed=manifest.provenance.seed).model_dump(),
-        "runtime": explainer.runtime.description,
-        "graph_sha256": manifest.files[GRAPH_FILE].sha256,
-        "plan_sha256": None if plan is None else plan.files[PLAN_FILE].sha256,
-        "classifier": manifest.classifier.name,
-        "cautions": manifest.cautions,
-        "map_size": manifest.map_size,
-        "scale": "each map min-max normalised to [0, 1]",
-        "results": [asdict(row) for row in summary.rows],
-        "skipped": summary.skipped,
-    }
-    write_text(
-        directory / "results.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    )

@@ -94,7 +94,7 @@ def test_a_notebook_shows_photos_and_maps(explainer, real_photos):
 
 
 def test_names_cannot_break_the_page():
-    from engines.explain_folder import Row
+    from engines.results_table import Row
 
     name = '"><script>alert(1)</script>'
     row = Row(name, 0, 1, name, 0.5, None, f"{name} #1.png", None)
