@@ -1,10 +1,6 @@
 """Exporting classifier and explainer as one ONNX graph that was checked before it was kept."""
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +28,7 @@ from ptame_deploy.graph_file import check_graph_file, forget_sources, opset_of, 
 from ptame_deploy.onnx_classifier import foreign_graphs, splice
 from ptame_deploy.onnx_session import open_graph
 from ptame_deploy.parity import ParityReport, compare
+from ptame_deploy.quiet_exporter import quiet_exporter
 from ptame_deploy.sources.import_string import PythonClassifier
 from ptame_deploy.storage import staged_artifact
 
@@ -293,7 +290,7 @@ def _trace(
     """
     graphs = foreign_graphs(module)
     try:
-        with _quiet():
+        with quiet_exporter():
             program = torch.onnx.export(
                 module,
                 tuple(arguments),
@@ -332,19 +329,3 @@ def check_graph(
         num_classes=backbone.num_classes,
         seed=seed,
     )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's warnings and progress from a terminal that is ours."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -11,6 +11,7 @@ from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import ArtifactError, CheckFailedError, InvalidInputError
 from ptame_deploy.foreign_graph import DEFAULT_SIDE, read_foreign_graph
 from ptame_deploy.preprocessing import Preprocessing
+from ptame_deploy.quiet_exporter import quiet_exporter
 from ptame_deploy.sources.onnx_file import of_graph
 from ptame_deploy.weights import record_weights
 
@@ -43,7 +44,8 @@ def from_program(name: str) -> Backbone:
     """
     path = _existing(name)
     try:
-        program = torch.export.load(path)
+        with quiet_exporter():
+            program = torch.export.load(path)
     except Exception as error:  # it raises what it comes across
         raise ArtifactError(_unreadable(path, error, "torch.export.save wrote")) from error
     shapes = [
@@ -89,16 +91,17 @@ def from_script(name: str, size: tuple[int, int] | None = None) -> Backbone:
     with tempfile.TemporaryDirectory(prefix="ptame-script-") as folder:
         target = Path(folder) / "classifier.onnx"
         try:
-            torch.onnx.export(
-                script,
-                (torch.zeros(2, 3, height, width),),
-                str(target),
-                dynamo=False,
-                input_names=["image"],
-                output_names=["logits"],
-                dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
-                opset_version=_OPSET,
-            )
+            with quiet_exporter():
+                torch.onnx.export(
+                    script,
+                    (torch.zeros(2, 3, height, width),),
+                    str(target),
+                    dynamo=False,
+                    input_names=["image"],
+                    output_names=["logits"],
+                    dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
+                    opset_version=_OPSET,
+                )
         except Exception as error:
             reason = str(error).strip().split("\n", maxsplit=1)[0]
             message = (
