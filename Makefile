@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ENVIRONMENT := $(VENV)/.complete
 # Where `make bench` writes; the README's table is made from results/bench-cpu.json.
 BENCH_JSON ?= bench-work/bench.json
-# make survey SURVEY_JSON=results/survey-timm.json SURVEY_TABLE=SURVEY.md
+# make survey SURVEY_JSON=results/survey-timm.json SURVEY_TABLE=docs/survey.md
 SURVEY_JSON ?= bench-work/survey.json
 SURVEY_TABLE ?= bench-work/survey.md
 BENCH_CLASSES_JSON ?= bench-work/bench-classes.json

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from engines.gpu import require_gpu
 from engines.onnx_runtime import OnnxRuntime
 from engines.runtime import Arrays, Runtime, Staged
-from engines.tensorrt.flavours import load_flavour
+from engines.tensorrt.flavours import check_supports, load_flavour
 from ptame_deploy.artifacts import TensorRecord
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.onnx_session import PROVIDERS, ProviderName, require_providers
@@ -83,7 +83,8 @@ class RuntimeChoice:
                 message = f"--provider is for onnxruntime and pytorch, not for {self.name}."
                 raise InvalidInputError(message)
             flavour = load_flavour(self.name)
-            require_gpu(f"Running an engine of {flavour.name} {flavour.version}")
+            gpu = require_gpu(f"Running an engine of {flavour.name} {flavour.version}")
+            check_supports(flavour, gpu)
 
     def open_graph(
         self,

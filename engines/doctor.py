@@ -9,7 +9,7 @@ from pathlib import Path
 from engines.device_memory import DISTRIBUTIONS, installed_memories
 from engines.gpu import Gpu, find_gpu
 from engines.plan import check_flavour, check_runs_here, holds_plan, read_plan
-from engines.tensorrt.flavours import FlavourName, load_flavour
+from engines.tensorrt.flavours import FlavourName, check_supports, load_flavour
 from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest, read_manifest
 from ptame_deploy.errors import ArtifactError, MissingRequirementError
 from ptame_deploy.onnx_session import check_onnxruntime
@@ -124,6 +124,10 @@ def _flavour(name: FlavourName, gpu: Gpu | None) -> Finding:
     except MissingRequirementError as error:
         return Finding(name, here=False, detail=str(error))
     if gpu is not None:
+        try:
+            check_supports(flavour, gpu)
+        except MissingRequirementError as error:
+            return Finding(name, here=False, detail=f"builds plans for other GPUs. {error}")
         can = "builds and runs plans"
     elif flavour.builds_without_gpu:
         can = "builds plans; running one needs a GPU"

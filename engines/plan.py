@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from engines.gpu import Gpu
-from engines.tensorrt.flavours import Flavour, FlavourName
+from engines.tensorrt.flavours import Flavour, FlavourName, check_supports
 from ptame_deploy.artifacts import (
     ArtifactManifest,
     GraphManifest,
@@ -138,9 +138,11 @@ def check_runs_here(manifest: PlanManifest, flavour: Flavour, gpu: Gpu) -> None:
     Raises:
         ArtifactError: another TensorRT, another version, another compute capability, or a driver
             that is too old.
+        MissingRequirementError: the TensorRT runs no plan on such a GPU.
     """
     check_flavour(manifest, flavour)
     if gpu.compute_capability not in manifest.compute_capabilities:
+        check_supports(flavour, gpu)  # or it would be built there in vain
         message = (
             f"This plan runs on compute capability {', '.join(manifest.compute_capabilities)}; "
             f"{gpu.name} has {gpu.compute_capability}: build it on such a GPU."

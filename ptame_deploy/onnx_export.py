@@ -304,12 +304,19 @@ def _trace(
             assert program is not None
             graph = program.model_proto
     except Exception as error:  # the exporter wraps whatever the traced model raises
-        reason = str(error).strip().split("\n", maxsplit=1)[0]
-        message = f"PyTorch could not export the model as ONNX: {reason}"
+        message = f"PyTorch could not export the model as ONNX: {_innermost(error)}"
         raise CheckFailedError(message) from error
     forget_sources(graph)
     splice(graph, graphs)
     return graph
+
+
+def _innermost(error: BaseException) -> str:
+    """Return the first line of what went wrong first: the exporter wraps it in advice to itself."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    line = str(error).strip().split("\n", maxsplit=1)[0]
+    return line or type(error).__name__
 
 
 def check_graph(

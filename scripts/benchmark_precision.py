@@ -68,6 +68,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each row, at least")
     parser.add_argument("--iterations", type=int, default=20, help="of each row, at least")
     parser.add_argument("--rounds", type=int, default=20, help="turns; more cancel more noise")
+    parser.add_argument(
+        "--rise-masks", type=int, default=0, help="of RISE on the first runtime's FP32 graph"
+    )
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=Path("results/bench-precision-cpu.json"))
@@ -201,7 +204,7 @@ def _options(arguments: argparse.Namespace) -> BenchOptions:
         sampling=Sampling(
             seconds=arguments.seconds, iterations=arguments.iterations, rounds=arguments.rounds
         ),
-        rise_masks=0,
+        rise_masks=arguments.rise_masks,
         memory=True,
         seed=arguments.seed,
     )

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,7 +27,9 @@ from bench.measures.measure import Measure, MeasureSettings
 from bench.measures.registry import choose
 from bench.methods.cam import cam_methods
 from bench.methods.method import Explain, Method
+from bench.methods.perturbation import RISE, PerturbationSettings, rise
 from bench.methods.source import ClassifierSource
+from bench.runtimes import RuntimeChoice
 from bench.suite import exit_code
 from engines.onnx_runtime import OnnxRuntime
 from ptame_deploy.artifacts import Provenance, SuperpixelRecord
@@ -40,6 +42,7 @@ from ptame_deploy.faithfulness import resize
 from ptame_deploy.floor_maps import centred_gaussian
 from ptame_deploy.fused import FusedModel
 from ptame_deploy.onnx_export import export_classifier
+from ptame_deploy.onnx_session import PROVIDERS
 from ptame_deploy.photos import find_photos, open_photo
 from ptame_deploy.preprocessing import to_float
 from ptame_deploy.storage import cache_folder, write_text
@@ -91,20 +94,27 @@ class Variant:
 class Trials:
     """One classifier, its photos, and what was judged so far."""
 
-    def __init__(self, backbone: Backbone, photos: Sequence[Path], work: Path, steps: int) -> None:
-        self.backbone = backbone
+    def __init__(
+        self, backbone: Backbone, photos: Sequence[Path], arguments: argparse.Namespace
+    ) -> None:
+        self.backbone, self.arguments = backbone, arguments
+        choice = RuntimeChoice(provider=arguments.provider)
+        choice.check()
+        self.device: Literal["cpu", "cuda"] = "cpu" if choice.on_cpu else "cuda"
         self.photos = list(photos)
-        self.work = work
+        self.work: Path = arguments.work
         prepared = [backbone.preprocessing.apply(open_photo(path)) for path in self.photos]
         self.images = np.stack(prepared)
-        settings = MeasureSettings(steps=steps, mean=backbone.preprocessing.mean)
+        settings = MeasureSettings(steps=arguments.steps, mean=backbone.preprocessing.mean)
         self.measures: list[Measure] = choose(MEASURES, settings)
         with tempfile.TemporaryDirectory(prefix="ptame-trials-") as folder:
             graph = Path(folder) / "classifier.onnx"
             export_classifier(backbone, graph)
-            self.judge = Judge(OnnxRuntime(graph), batch=BATCH, head=backbone.head)
-        starts = range(0, len(self.images), BATCH)
-        answers = [self.judge.classify(to_float(self.images[i : i + BATCH])) for i in starts]
+            runtime = OnnxRuntime(graph, providers=PROVIDERS[choice.provider])
+            self.judge = Judge(runtime, batch=arguments.batch, head=backbone.head)
+        size = self.judge.batch
+        starts = range(0, len(self.images), size)
+        answers = [self.judge.classify(to_float(self.images[i : i + size])) for i in starts]
         whole = np.concatenate(answers)
         self.classes = whole.argmax(axis=1)
         self.before = whole.max(axis=1)
@@ -137,14 +147,14 @@ class Trials:
         self, auxiliary: Auxiliary, explainer: ExplainerNet, which: Sequence[int]
     ) -> NDArray[np.float32]:
         """Explain photos' own classes: (n, H, W) in [0, 1]."""
-        fused = FusedModel(self.backbone, auxiliary, FoldedExplainer(explainer))
+        fused = FusedModel(self.backbone, auxiliary, FoldedExplainer(explainer)).to(self.device)
         found = []
         with torch.inference_mode():
             for start in range(0, len(which), BATCH):
                 part = list(which[start : start + BATCH])
-                images = torch.from_numpy(to_float(self.images[part]))
-                index = torch.from_numpy(self.classes[part])[:, None]
-                found.append(fused(images, index)[2][:, 0].numpy())
+                images = torch.from_numpy(to_float(self.images[part])).to(self.device)
+                index = torch.from_numpy(self.classes[part])[:, None].to(self.device)
+                found.append(fused(images, index)[2][:, 0].cpu().numpy())
         return np.stack([resize(one, self._size) for one in np.concatenate(found)])
 
     def rival(self, name: str, which: Sequence[int]) -> NDArray[np.float32]:
@@ -166,8 +176,13 @@ class Trials:
         return np.concatenate(found)
 
     def _rivals(self) -> dict[str, Explain]:
-        rows = cam_methods(ClassifierSource(self.backbone), self.judge)
-        return {row.name: row.explain for row in rows if isinstance(row, Method)}
+        source = ClassifierSource(self.backbone, self.device)
+        rows = cam_methods(source, self.judge)
+        settings = PerturbationSettings(rise_masks=self.arguments.rise_masks)
+        black_box: Explain = rise(self.judge, settings, self.arguments.seed)
+        return {RISE: black_box} | {
+            row.name: row.explain for row in rows if isinstance(row, Method)
+        }
 
     def gaussian(self, which: Sequence[int]) -> NDArray[np.float32]:
         """Return the floor (n, H, W)."""
@@ -204,8 +219,16 @@ def main() -> int:
         "--mask-counts", default="", help="also what fewer or more masks teach: 4,8,16,32"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the masks")
-    parser.add_argument("--rivals", default="", help="CAM methods to compare with: grad-cam")
+    parser.add_argument("--rivals", default="", help="to compare with: CAM methods, rise")
+    parser.add_argument("--rise-masks", type=int, default=1000)
+    parser.add_argument("--provider", default="cpu", choices=("cpu", "cuda"), help="computes")
+    parser.add_argument("--batch", type=int, default=BATCH, help="copies classified at once")
     parser.add_argument("--steps", type=int, default=10, help="of insertion and deletion")
+    parser.add_argument(
+        "--only",
+        choices=("variants", "trained", "rivals"),
+        help="do but this part of the work, and write no report: for processes side by side",
+    )
     parser.add_argument("--work", type=Path, default=Path("bench-work/training-trials"))
     parser.add_argument("--json", type=Path, default=Path("bench-work/training-trials.json"))
     arguments = parser.parse_args()
@@ -215,7 +238,7 @@ def main() -> int:
 def _run(arguments: argparse.Namespace) -> None:
     backbone = load_backbone(arguments.backbone, class_names=arguments.class_names)
     photos = find_photos(arguments.photos)
-    trials = Trials(backbone, photos, arguments.work, arguments.steps)
+    trials = Trials(backbone, photos, arguments)
     folds = [list(range(fold, len(photos), arguments.folds)) for fold in range(arguments.folds)]
     found: dict[str, list[Values]] = {}
     gains: dict[str, list[dict[str, Any]]] = {}
@@ -223,11 +246,13 @@ def _run(arguments: argparse.Namespace) -> None:
     rivals = [name for name in arguments.rivals.split(",") if name]
     for number, fold in enumerate(folds[: arguments.judged]):
         others = [photos[i] for i in range(len(photos)) if i not in set(fold)]
-        for variant in variants:
+        for variant in variants if arguments.only != "rivals" else []:
             auxiliary = options.load_auxiliary(
                 backbone, variant.auxiliary, None, variant.sizes, seed=0
             )
             _one_fold(trials, variant, auxiliary, fold, others, number, arguments, found, gains)
+        if arguments.only in ("variants", "trained"):
+            continue
         floor = trials.judged(f"gaussian.{number}", lambda which=fold: trials.gaussian(which), fold)
         found.setdefault("gaussian", []).append(floor)
         for rival in rivals:
@@ -237,6 +262,8 @@ def _run(arguments: argparse.Namespace) -> None:
                 fold,
             )
             found.setdefault(rival, []).append(values)
+    if arguments.only is not None:
+        return
     counts = [int(text) for text in arguments.mask_counts.split(",") if text]
     joined = {name: _joined(values) for name, values in found.items()}
     report = {
@@ -249,6 +276,8 @@ def _run(arguments: argparse.Namespace) -> None:
         "folds": arguments.folds,
         "masks": arguments.masks,
         "steps": arguments.steps,
+        "judge": trials.judge.runtime.description,
+        "rise_masks": arguments.rise_masks if RISE in rivals else None,
         "methods": {name: _means(values) for name, values in joined.items()},
         "start_minus_gaussian": {
             variant.start: _differences(joined[variant.start], joined["gaussian"])
@@ -297,6 +326,9 @@ def _one_fold(
 ) -> None:
     """Judge a fold's photos by the start, and by what was trained on the others."""
     backbone = trials.backbone
+    # Starts and rivals are the same for every seed of the training masks.
+    seeded = f".seed{arguments.seed}" if arguments.seed else ""
+    kept = trials.work / f"{variant.name.replace('/', '-')}.{number}{seeded}.json"
 
     def start(superpixels: SuperpixelRecord | None = None) -> NDArray[np.float32]:
         explainer = start_on_photos(
@@ -314,17 +346,18 @@ def _one_fold(
         result = train(backbone, auxiliary, others, settings, progress=console.steps)
         assert result.gain is not None
         record = result.gain.record() | {"seconds": result.record["seconds"]}
-        kept = trials.work / f"{variant.name.replace('/', '-')}.{number}.json"
         write_text(kept, json.dumps(record))
         return trials.maps(auxiliary, result.explainer, fold)
 
     named = [(variant.start, start), (variant.name, trained)]
     if variant.superpixels is not None:
         named.insert(1, (variant.pooled_start, lambda: start(variant.superpixels)))
+    if arguments.only == "trained":
+        named = named[-1:]
     for name, maps in named:
         if len(found.get(name, [])) <= number:  # variants may share a start
-            found.setdefault(name, []).append(trials.judged(f"{name}.{number}", maps, fold))
-    kept = trials.work / f"{variant.name.replace('/', '-')}.{number}.json"
+            of_seed = f"{name}.{number}{seeded if name == variant.name else ''}"
+            found.setdefault(name, []).append(trials.judged(of_seed, maps, fold))
     gains.setdefault(variant.name, []).append(json.loads(kept.read_text(encoding="utf-8")))
 
 

@@ -7,6 +7,7 @@ import torch
 
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
+from ptame_deploy.errors import CheckFailedError
 
 
 @contextmanager
@@ -15,12 +16,19 @@ def lent(backbone: Backbone, auxiliary: Auxiliary) -> Iterator[None]:
 
     Raises:
         MemoryError: what ran within did not fit.
+        CheckFailedError: a process that decodes photos was killed.
     """
     try:
         yield
     except RuntimeError as error:
         if is_lack_of_memory(error):
             raise MemoryError(str(error).split("\n", maxsplit=1)[0]) from error
+        if "DataLoader worker" in str(error) and "killed by signal" in str(error):
+            message = (
+                "A process that decodes photos was killed, as the system does where memory runs "
+                "out. Use fewer of them (--workers), or free memory."
+            )
+            raise CheckFailedError(message) from error
         raise
     finally:
         backbone.module.cpu()

@@ -1,7 +1,7 @@
 """Explaining an archive: what is to be done, what is done already, and what came of it."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 
 from engines.archive.contents import count_rows
@@ -19,7 +19,7 @@ from ptame_deploy.artifacts import (
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.photos import printable
 
-Runner = Callable[[Sequence[Shard]], Iterator[Report]]  # a report a shard, as they are done
+Runner = Callable[[Sequence[Shard]], Generator[Report]]  # a report a shard, as they are done
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,9 @@ def explain_archive(
             plan.folder.write_manifest(plan.manifest)
         left = plan.left()
         if left:
-            with start() as run:
-                _run(run(left), summary, plan, advance)
+            # Reports end while the workers are still there, whatever ends them.
+            with start() as run, closing(run(left)) as reports:
+                _run(reports, summary, plan, advance)
         summary.photos, summary.bad, summary.named = count_rows(plan.folder, plan.shards)
     return summary
 

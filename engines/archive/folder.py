@@ -26,6 +26,13 @@ _PART = re.compile(r"part-(\d{6,})\.parquet")
 _LOCK = ".ptame-lock"
 
 
+def _sweep(folder: Path) -> None:
+    """Remove what those who were killed had begun to write."""
+    for left in folder.glob(".ptame-*"):
+        if left.name != _LOCK:
+            left.unlink(missing_ok=True)
+
+
 def part_name(number: int) -> str:
     """Return the file name of a part."""
     return f"part-{number:06d}.parquet"
@@ -92,10 +99,11 @@ class ArchiveFolder:
             except BlockingIOError as error:
                 message = f"Another ptame explain-archive is at work in {self.name}."
                 raise InvalidInputError(message) from error
-            for left in folder.glob(".ptame-*"):
-                if left.name != _LOCK:
-                    left.unlink(missing_ok=True)
-            yield
+            _sweep(folder)
+            try:
+                yield
+            finally:  # a worker of this run may have been killed too
+                _sweep(folder)
 
     def read_manifest(self) -> ArchiveManifest | None:
         """Return what ``_archive.json`` says, or None where there is no archive.

@@ -9,8 +9,9 @@ import os
 import secrets
 import signal
 import sys
+import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
@@ -146,6 +147,10 @@ def _ray(**options: Any) -> Iterator[None]:
             signal.signal(number, handler)
         with redirect_stdout(sys.stderr):  # what Ray tells of killed workers is no result
             yield
+    except BaseException as error:
+        # An executor of Ray's that a frame still holds would end after Ray, with a traceback.
+        traceback.clear_frames(error.__traceback__)
+        raise
     finally:
         ray.shutdown()
 
@@ -165,7 +170,7 @@ def _unheard() -> Iterator[None]:
         os.close(nothing)
 
 
-def run_shards(shards: Sequence[Shard], task: Task, pool: Pool) -> Iterator[Report]:
+def run_shards(shards: Sequence[Shard], task: Task, pool: Pool) -> Generator[Report]:
     """Give shards to workers, and tell of each that is done, in the order in which they are.
 
     A shard whose worker was killed every time is not told of.

@@ -12,6 +12,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from engines.gpu import Gpu
 from ptame_deploy.errors import MissingRequirementError
 
 FlavourName = Literal["tensorrt", "tensorrt-rtx"]
@@ -23,7 +24,8 @@ _INSTALL = {
 }
 OLDEST_TENSORRT = 10
 # Where a TensorRT for RTX plan runs unless other capabilities are set (its documentation, "CPU-Only
-# AOT Engines"): 9.0 (Hopper) is not among them.
+# AOT Engines"), and on what is newer. Not on Hopper (9.0): an H100 refuses even the plan that was
+# built on it ("TensorRT-RTX does not support this compute capability").
 RTX_COMPUTE_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0", "12.1")
 
 
@@ -90,6 +92,25 @@ class Flavour:
         if not hasattr(context, "is_stream_capturable"):
             return True
         return bool(context.is_stream_capturable(stream))
+
+
+def check_supports(flavour: Flavour, gpu: Gpu) -> None:
+    """See that a TensorRT runs plans on a GPU at all, before one is built for it.
+
+    Raises:
+        MissingRequirementError: it does not.
+    """
+    if not flavour.builds_without_gpu or gpu.compute_capability in RTX_COMPUTE_CAPABILITIES:
+        return
+    newest = RTX_COMPUTE_CAPABILITIES[-1]
+    if float(gpu.compute_capability) > float(newest):
+        return
+    message = (
+        f"{flavour.title} does not run on {gpu.name} (compute capability "
+        f"{gpu.compute_capability}; it takes {', '.join(RTX_COMPUTE_CAPABILITIES)} and newer). Use "
+        "TensorRT, or ONNX Runtime's CUDA provider (--provider cuda)."
+    )
+    raise MissingRequirementError(message)
 
 
 def load_flavour(name: FlavourName) -> Flavour:

@@ -52,6 +52,15 @@ def engines(monkeypatch):
     return Engine.opened
 
 
+def test_nothing_is_built_for_a_gpu_that_runs_no_engine(
+    engines, tiny_artifact, monkeypatch, capsys
+):
+    monkeypatch.setattr("engines.gpu.find_gpu", lambda: Gpu("NVIDIA H100", "9.0", "13.0"))
+    assert run(["bench", str(tiny_artifact), "--runtime", "tensorrt-rtx"]) == 3
+    assert "does not run on NVIDIA H100" in capsys.readouterr().err
+    assert not engines
+
+
 def test_engines_are_built_for_each_batch_and_transfers_are_shown_apart(
     engines, tiny_artifact, tmp_path, capsys
 ):

@@ -76,6 +76,14 @@ def test_doctor_lists_what_is_here_and_what_is_not(capsys, monkeypatch):
     assert "NVIDIA H200, compute capability 9.0" in capsys.readouterr().out
 
 
+def test_doctor_promises_no_plan_on_a_gpu_that_runs_none():
+    pytest.importorskip("tensorrt_rtx", reason="extra: rtx")
+    found = doctor._flavour("tensorrt-rtx", Gpu("NVIDIA H100", "9.0", "13.0"))
+    assert not found.here
+    assert "builds plans for other GPUs" in found.detail
+    assert doctor._flavour("tensorrt-rtx", Gpu("RTX 4090", "8.9", "13.0")).here
+
+
 def test_doctor_tells_of_packages_for_gpu_memory(monkeypatch):
     monkeypatch.setattr(doctor, "installed_memories", list)
     finding = next(f for f in doctor.examine() if f.what == "GPU memory for plans")

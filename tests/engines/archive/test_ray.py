@@ -150,5 +150,7 @@ def test_it_is_asked_to_stop(command, tmp_path, number, expected):
     code, _, err = finish(process)
     assert code == expected, err
     assert "the same command goes on with the others" in err
+    assert "Traceback" not in err
+    assert "Exception ignored" not in err
     wait_until_gone(started)
     assert 0 < len(parts(tmp_path)) < SHARDS

@@ -5,9 +5,9 @@ import pytest
 
 from engines.gpu import Gpu
 from engines.plan import PLAN_FILE, PLAN_MANIFEST, Profile, check_runs_here, read_plan
-from engines.tensorrt.flavours import Flavour
+from engines.tensorrt.flavours import Flavour, check_supports
 from ptame_deploy.cli import run
-from ptame_deploy.errors import ArtifactError, InvalidInputError
+from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError
 
 pytestmark = pytest.mark.integration
 
@@ -83,9 +83,19 @@ def test_another_version_is_refused_unless_compatible(copy):
             check_runs_here(manifest, flavour(version=version), RTX_4090)
 
 
-def test_another_compute_capability_is_refused(tiny_plan):
-    with pytest.raises(ArtifactError, match=r"NVIDIA H200 has 9\.0"):
-        check_runs_here(read_plan(tiny_plan), flavour(), Gpu("NVIDIA H200", "9.0", "13.0"))
+def test_another_compute_capability_is_refused(copy):
+    manifest = changed(copy, compute_capabilities=["8.0"])
+    with pytest.raises(ArtifactError, match=r"RTX 4090 has 8\.9: build it on such a GPU"):
+        check_runs_here(manifest, flavour(), RTX_4090)
+
+
+def test_a_gpu_that_rtx_does_not_run_on_is_not_built_for(tiny_plan):
+    """Seen on an H100: a plan that was built there is refused as well."""
+    hopper = Gpu("NVIDIA H200", "9.0", "13.0")
+    with pytest.raises(MissingRequirementError, match=r"does not run on NVIDIA H200 .* 9\.0"):
+        check_runs_here(read_plan(tiny_plan), flavour(), hopper)
+    check_supports(flavour(), Gpu("a newer one", "12.3", "14.0"))
+    check_supports(flavour("tensorrt", "10.9"), hopper)
 
 
 def test_a_driver_that_is_too_old_is_refused(copy):
