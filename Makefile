@@ -20,6 +20,8 @@ BENCH_ARCHIVE_JSON ?= bench-work/bench-archive.json
 #   make bench BENCH_PRECISION_ARGUMENTS="--backbone my.py:factory --photos FOLDER"
 BENCH_PRECISION_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 \
 	--photos bench-work/crops/judge --calibration bench-work/crops/calibrate
+BENCH_GPU_JSON ?= bench-work/bench-gpu.json
+BENCH_GPU_RUNTIMES ?= onnxruntime:cuda,pytorch:cuda:eager:fp32,pytorch:cuda:eager:fp16,pytorch:cuda:cuda-graphs:fp32,pytorch:cuda:cuda-graphs:fp16,pytorch:cuda:cuda-graphs:bf16
 # Further arguments: make bench BENCH_ARGUMENTS="--backbone my.py:factory --rise-masks 4000"
 BENCH_ARGUMENTS ?=
 
@@ -29,7 +31,7 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive survey report environment triton-environment cpp-headers foreign-models clean
+.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive bench-gpu survey report environment triton-environment cpp-headers foreign-models clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
@@ -41,7 +43,8 @@ help:
 	@echo "make bench-cpp  time the C++ library beside Python's session, and check its limit"
 	@echo "make bench-serving  servers under load, with and without dynamic batching"
 	@echo "make bench-archive  photos a second of ptame explain-archive, by one worker and by two"
-	@echo "make survey    export some 80 timm models, and tell which hold (an hour or more)"
+	@echo "make bench-gpu  precisions, PyTorch's modes and RISE on a GPU (PYTHON: one with CUDA builds)"
+	@echo "make survey    export 89 timm models, and tell which hold (an hour)"
 	@echo "make bench     reproduce the README's tables of speed and precision, and check their limits"
 
 # tritonserver comes with a package that needs an older NumPy.
@@ -156,6 +159,11 @@ bench-archive: $(ENVIRONMENT)
 	$(BIN)/python scripts/demo_photos.py bench-work/photos --crops bench-work/crops
 	$(BIN)/ptame export --backbone timm:tf_efficientnet_lite2 --explainer shipped -o bench-work/archive-model
 	$(BIN)/python scripts/benchmark_archive.py --json "$(BENCH_ARCHIVE_JSON)"
+
+# The same precisions on a GPU, with RISE: in an environment whose torch and onnxruntime-gpu have CUDA.
+bench-gpu:
+	$(PYTHON) scripts/benchmark_precision.py --runtimes "$(BENCH_GPU_RUNTIMES)" --batches 1,8,64 \
+		--rise-masks 4000 --json "$(BENCH_GPU_JSON)" $(BENCH_PRECISION_ARGUMENTS)
 
 survey: $(ENVIRONMENT)
 	$(BIN)/python scripts/survey.py --json "$(SURVEY_JSON)" --table "$(SURVEY_TABLE)"

@@ -1,6 +1,6 @@
 """Exporting classifier and explainer as one ONNX graph that was checked before it was kept."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,13 @@ from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.explainer import ExplainerNet, FoldedExplainer
 from ptame_deploy.fused import FusedModel, MapSize, NormalisedClassifier
 from ptame_deploy.graph_border import Border
-from ptame_deploy.graph_file import check_graph_file, forget_sources, opset_of, save_graph
-from ptame_deploy.onnx_classifier import foreign_graphs, splice
+from ptame_deploy.graph_file import check_graph_file, opset_of, save_graph
+from ptame_deploy.onnx_classifier import foreign_graphs
 from ptame_deploy.onnx_session import open_graph
 from ptame_deploy.parity import ParityReport, compare
-from ptame_deploy.quiet_exporter import quiet_exporter
 from ptame_deploy.sources.import_string import PythonClassifier
 from ptame_deploy.storage import staged_artifact
+from ptame_deploy.tracing import trace
 
 DEFAULT_OPSET = 18
 # The exporter writes this range: under it operators would have to be converted down.
@@ -223,7 +223,7 @@ def export_graph(
         uint8_input=options.uint8_input,
     )
     opset = _opset(model, options.opset)
-    graph = _trace(
+    graph = trace(
         GraphOutputs(model, takes_classes=options.takes_classes).eval(),
         arguments,
         dynamic,
@@ -264,7 +264,7 @@ def export_classifier(backbone: Backbone, path: Path) -> None:
     """
     size = backbone.preprocessing.input_size
     classifier = NormalisedClassifier(backbone).eval()
-    graph = _trace(
+    graph = trace(
         classifier,
         [torch.zeros(TRACE_BATCH, 3, *size)],
         [{0: torch.export.Dim("batch", min=1)}],
@@ -273,50 +273,6 @@ def export_classifier(backbone: Backbone, path: Path) -> None:
         _opset(classifier, DEFAULT_OPSET),
     )
     save_graph(graph, path)
-
-
-def _trace(
-    module: torch.nn.Module,
-    arguments: Sequence[torch.Tensor],
-    dynamic: Sequence[dict[int, Any]],
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-    opset: int,
-) -> onnx.ModelProto:
-    """Trace a module as ONNX.
-
-    Raises:
-        CheckFailedError: the exporter fails.
-    """
-    graphs = foreign_graphs(module)
-    try:
-        with quiet_exporter():
-            program = torch.onnx.export(
-                module,
-                tuple(arguments),
-                dynamo=True,
-                dynamic_shapes=tuple(dynamic),
-                input_names=list(inputs),
-                output_names=list(outputs),
-                opset_version=opset,
-                verbose=False,
-            )
-            assert program is not None
-            graph = program.model_proto
-    except Exception as error:  # the exporter wraps whatever the traced model raises
-        message = f"PyTorch could not export the model as ONNX: {_innermost(error)}"
-        raise CheckFailedError(message) from error
-    forget_sources(graph)
-    splice(graph, graphs)
-    return graph
-
-
-def _innermost(error: BaseException) -> str:
-    """Return the first line of what went wrong first: the exporter wraps it in advice to itself."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    line = str(error).strip().split("\n", maxsplit=1)[0]
-    return line or type(error).__name__
 
 
 def check_graph(

@@ -8,7 +8,7 @@ of bench/figures.py is missed.
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast, get_args
@@ -88,7 +88,7 @@ def _run(arguments: argparse.Namespace) -> None:
             graphs = _export(backbone, Path(folder), arguments.seed)
             lowered = [
                 _lower(graphs, precision, target, tuned, judged, Path(folder))
-                for precision, target in FORMS
+                for precision, target in _forms(choices)
             ]
             variants = list(_variants(choices, graphs, lowered))
             variants = with_measured_drift(variants, judged, say=console.info)
@@ -123,6 +123,14 @@ def _choice(text: str, threads: int) -> RuntimeChoice:
         torch_precision=cast("TorchPrecision", precision),
         threads=threads,
     )
+
+
+def _forms(choices: Sequence[RuntimeChoice]) -> list[tuple[Lowered, Target]]:
+    """Return the forms that one of the runtimes is asked to run; lowering takes minutes."""
+    if not any(choice.name != "pytorch" for choice in choices):
+        return []
+    on_cpu = any(choice.name != "pytorch" and choice.on_cpu for choice in choices)
+    return [form for form in FORMS if on_cpu or form != ("int8", "cpu")]
 
 
 def _photos(arguments: argparse.Namespace) -> tuple[list[Path], list[Path]]:

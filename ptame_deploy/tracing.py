@@ -1,0 +1,100 @@
+"""From a module of PyTorch to ONNX: the exporter, and how its failures are told."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import onnx
+import torch
+from torch import nn
+
+from ptame_deploy.errors import CheckFailedError
+from ptame_deploy.graph_file import forget_sources
+from ptame_deploy.onnx_classifier import foreign_graphs, splice
+from ptame_deploy.quiet_exporter import quiet_exporter
+
+
+def trace(
+    module: nn.Module,
+    arguments: Sequence[torch.Tensor],
+    dynamic: Sequence[dict[int, Any]],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    opset: int,
+) -> onnx.ModelProto:
+    """Trace a module as ONNX.
+
+    Args:
+        module: in eval mode.
+        arguments: an example of each input.
+        dynamic: the axes of each that vary.
+        inputs: their names.
+        outputs: the outputs' names.
+        opset: ONNX's.
+
+    Raises:
+        CheckFailedError: the exporter fails.
+    """
+    graphs = foreign_graphs(module)
+
+    def export() -> onnx.ModelProto:
+        with quiet_exporter():
+            program = torch.onnx.export(
+                module,
+                tuple(arguments),
+                dynamo=True,
+                dynamic_shapes=tuple(dynamic),
+                input_names=list(inputs),
+                output_names=list(outputs),
+                opset_version=opset,
+                verbose=False,
+            )
+        assert program is not None
+        return program.model_proto
+
+    try:
+        graph = _exported(module, export)
+    except Exception as error:  # the exporter wraps whatever the traced model raises
+        message = f"PyTorch could not export the model as ONNX: {_innermost(error)}"
+        raise CheckFailedError(message) from error
+    forget_sources(graph)
+    splice(graph, graphs)
+    return graph
+
+
+def _exported(module: nn.Module, export: Any) -> onnx.ModelProto:
+    """Export, a second time with attention written out where it may be that which failed."""
+    try:
+        return export()  # type: ignore[no-any-return]
+    except Exception:
+        with _attention_written_out(module) as changed:
+            if not changed:
+                raise
+            return export()  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _attention_written_out(module: nn.Module) -> Iterator[bool]:
+    """Let timm's attention be matrix products and softmax rather than PyTorch's one operator.
+
+    ONNX has that operator for four axes alone; Hiera and NesT have five. The numbers are the same.
+
+    Yields:
+        Whether there is such attention.
+    """
+    fused = [part for part in module.modules() if getattr(part, "fused_attn", None) is True]
+    for part in fused:
+        part.fused_attn = False  # type: ignore[assignment]
+    try:
+        yield bool(fused)
+    finally:
+        for part in fused:
+            part.fused_attn = True  # type: ignore[assignment]
+
+
+def _innermost(error: BaseException) -> str:
+    """Return the first line of what went wrong first: the exporter wraps it in advice to itself."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    line = str(error).strip().split("\n", maxsplit=1)[0]
+    return line or type(error).__name__
