@@ -162,6 +162,7 @@ bench-archive: $(ENVIRONMENT)
 
 # The same precisions on a GPU, with RISE: in an environment whose torch and onnxruntime-gpu have CUDA.
 bench-gpu:
+	$(PYTHON) scripts/demo_photos.py bench-work/photos --crops bench-work/crops
 	$(PYTHON) scripts/benchmark_precision.py --runtimes "$(BENCH_GPU_RUNTIMES)" --batches 1,8,64 \
 		--rise-masks 4000 --json "$(BENCH_GPU_JSON)" $(BENCH_PRECISION_ARGUMENTS)
 

@@ -1,6 +1,6 @@
 """From a module of PyTorch to ONNX: the exporter, and how its failures are told."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,7 +50,8 @@ def trace(
                 verbose=False,
             )
         assert program is not None
-        return program.model_proto
+        graph: onnx.ModelProto = program.model_proto
+        return graph
 
     try:
         graph = _exported(module, export)
@@ -62,15 +63,15 @@ def trace(
     return graph
 
 
-def _exported(module: nn.Module, export: Any) -> onnx.ModelProto:
+def _exported(module: nn.Module, export: Callable[[], onnx.ModelProto]) -> onnx.ModelProto:
     """Export, a second time with attention written out where it may be that which failed."""
     try:
-        return export()  # type: ignore[no-any-return]
+        return export()
     except Exception:
         with _attention_written_out(module) as changed:
             if not changed:
                 raise
-            return export()  # type: ignore[no-any-return]
+            return export()
 
 
 @contextmanager

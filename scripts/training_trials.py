@@ -179,7 +179,7 @@ class Trials:
         source = ClassifierSource(self.backbone, self.device)
         rows = cam_methods(source, self.judge)
         settings = PerturbationSettings(rise_masks=self.arguments.rise_masks)
-        black_box: Explain = rise(self.judge, settings, self.arguments.seed)
+        black_box: Explain = rise(self.judge, settings, seed=0)  # --seed is the training's
         return {RISE: black_box} | {
             row.name: row.explain for row in rows if isinstance(row, Method)
         }
