@@ -220,7 +220,7 @@ class Explainer:
         if not self.manifest.takes_classes:
             if class_index is not None:
                 message = (
-                    "This graph explains the best classes itself. To choose classes, export it "
+                    f"This graph explains {self.manifest.explained}. To choose classes, export it "
                     "with --classes input."
                 )
                 raise InvalidInputError(message)

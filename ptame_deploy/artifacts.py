@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -200,6 +200,7 @@ class GraphManifest(ArtifactManifest):
     outputs: list[TensorRecord]
     map_size: tuple[int, int]
     top_k: int | None
+    targets: list[int] | None = None  # explained whatever the answer, instead of the best
     contrast: Contrast | None = None
     precision: Precision = "fp32"
     opset: int
@@ -226,6 +227,15 @@ class GraphManifest(ArtifactManifest):
                 f"{saliency}"
             )
             raise ValueError(message)
+        if self.targets is not None and (
+            len(self.targets) != self.top_k
+            or not all(0 <= index < self.classifier.num_classes for index in self.targets)
+        ):
+            message = (
+                f"targets {self.targets} do not fit top_k {self.top_k} and "
+                f"{self.classifier.num_classes} classes"
+            )
+            raise ValueError(message)
         return self
 
     @property
@@ -237,6 +247,17 @@ class GraphManifest(ArtifactManifest):
     def takes_classes(self) -> bool:
         """Whether the caller says which classes to explain."""
         return len(self.inputs) > 1
+
+    @property
+    def explained(self) -> str:
+        """Which classes the maps are for, in words."""
+        if self.targets is not None:
+            names = self.classifier.class_names
+            listed = ", ".join(str(i) if names is None else names[i] for i in self.targets)
+            return f"{listed}, whatever the answer"
+        if self.top_k is None:
+            return "those that the caller gives"
+        return "the best class" if self.top_k == 1 else f"the {self.top_k} best classes"
 
     @property
     def cautions(self) -> list[str]:
@@ -276,6 +297,20 @@ class GraphManifest(ArtifactManifest):
         return cautions
 
 
+class AnswerRecord(Record):
+    """A classifier's best classes of one image that anybody can make again, best first."""
+
+    class_index: list[Annotated[int, Field(ge=0)]]
+    probability: list[Annotated[float, Field(ge=0, le=1)]]
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if not len(self.class_index) == len(self.probability) > 0:
+            message = "class_index and probability must be as long, and not empty"
+            raise ValueError(message)
+        return self
+
+
 class ExplainerManifest(ArtifactManifest):
     """``explainer.json``: the trained part, to be fused with its classifier and auxiliary."""
 
@@ -288,7 +323,17 @@ class ExplainerManifest(ArtifactManifest):
     preprocessing: Preprocessing
     channels: list[int]
     form: Form = "weights"
+    # Of a classifier that was but a function, so that the one behind it is known again.
+    answers: list[AnswerRecord] | None = None
     training: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _check_answers(self) -> Self:
+        indices = [index for answer in self.answers or [] for index in answer.class_index]
+        if self.answers == [] or max(indices, default=0) >= self.classifier.num_classes:
+            message = f"answers do not fit {self.classifier.num_classes} classes"
+            raise ValueError(message)
+        return self
 
 
 Manifest = TypeVar("Manifest", bound=ArtifactManifest)

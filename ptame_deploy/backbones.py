@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ptame_deploy.artifacts import MAX_NAME_LENGTH, ClassifierRecord, WeightsRecord, is_class_name
-from ptame_deploy.errors import InvalidInputError
-from ptame_deploy.heads import Head
+from ptame_deploy.errors import InvalidInputError, PtameError
+from ptame_deploy.heads import Head, checked_head
 from ptame_deploy.preprocessing import Preprocessing
 from ptame_deploy.vision import import_torchvision
 from ptame_deploy.weights import override_weights, record_weights
@@ -59,7 +59,7 @@ def load_backbone(
     weights: str | None = None,
     preprocessing: dict[str, Any] | None = None,
     class_names: str | Sequence[str] | None = None,
-    head: Head | None = None,
+    head: str | None = None,
     seed: int = 0,
 ) -> Backbone:
     """Load a classifier, frozen and in eval mode.
@@ -76,7 +76,9 @@ def load_backbone(
             programs bring their own.
         preprocessing: fields of `Preprocessing` that replace the model's own.
         class_names: the names, ``imagenet``, or a file: a JSON list, or one name a line.
-        head: ``sigmoid`` for multi-label and binary classifiers; None for what the source says.
+        head: ``sigmoid`` for multi-label and binary classifiers; an import string of a function
+            from what the classifier returns to probabilities (`ptame_deploy.function_head`); None
+            for what the source says.
         seed: for random weights.
 
     Raises:
@@ -85,10 +87,12 @@ def load_backbone(
         ArtifactError: a corrupt file.
         CheckFailedError: a compiled program that does not run, or for one fixed batch alone.
     """
+    function = head if head is not None and ":" in head else None
+    named = None if function is not None else checked_head(head)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         asked_size = (preprocessing or {}).get("input_size")
-        backbone = _from_source(name, asked_size, head, pretrained=weights is None)
+        backbone = _from_source(name, asked_size, named, pretrained=weights is None)
         if preprocessing:
             merged = {**backbone.preprocessing.model_dump(), **preprocessing}
             backbone = replace(backbone, preprocessing=preprocessing_of(merged))
@@ -99,10 +103,14 @@ def load_backbone(
         source = override_weights(backbone.module, weights, size, fresh=fresh)
     if source is not None:
         backbone = replace(backbone, weights=record_weights(backbone.module, source))
+    if function is not None:
+        from ptame_deploy.function_head import with_function_head
+
+        backbone = with_function_head(backbone, function)
     if class_names is not None:
         backbone = replace(backbone, class_names=_class_names(class_names))
-    if head is not None:
-        backbone = replace(backbone, head=head)
+    if named is not None:
+        backbone = replace(backbone, head=named)
     backbone.module.eval().requires_grad_(requires_grad=False)
     return _checked(backbone)
 
@@ -189,7 +197,7 @@ def _checked(backbone: Backbone) -> Backbone:
     try:
         with torch.no_grad():
             logits = backbone.module(torch.zeros(2, 3, height, width))
-    except MemoryError:
+    except (MemoryError, PtameError):
         raise
     except (Exception, SystemExit) as error:  # the classifier is foreign code
         reason = str(error).split("\n", maxsplit=1)[0]

@@ -38,6 +38,12 @@ class Answers:
         """(N,) each photo's most probable class."""
         return np.asarray(self.probability.argmax(axis=1), np.int64)
 
+    @property
+    def explained(self) -> NDArray[np.int64]:
+        """(N,) the class whose map is compared: the most probable one, or else the first."""
+        has_top = (self.class_index == self.top[:, None]).any(axis=1)
+        return np.where(has_top, self.top, self.class_index[:, 0])
+
     def maps_of(self, classes: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Find each photo's map of one class.
 
@@ -110,8 +116,8 @@ def ask_reference(
 def compare(reference: Answers, found: Answers) -> DriftRecord:
     """Compare two graphs' answers to the same photos.
 
-    Maps are compared for the reference's top class, on the photos where the other graph explains
-    that class too.
+    Maps are compared for the reference's top class (of graphs that explain named classes, for the
+    first of these where it is not the top one), where the other graph explains that class too.
 
     Args:
         reference: of the FP32 graph.
@@ -123,9 +129,8 @@ def compare(reference: Answers, found: Answers) -> DriftRecord:
     top = reference.top
     rows = np.arange(len(top))
     difference = np.abs(reference.probability - found.probability)
-    explained, maps = found.maps_of(top)
-    has_own, own = reference.maps_of(top)
-    both = explained & has_own
+    both, maps = found.maps_of(reference.explained)
+    _, own = reference.maps_of(reference.explained)
     if not both.any():
         message = "The two graphs explain no class in common on any of these photos."
         raise CheckFailedError(message)
@@ -167,20 +172,19 @@ def faithfulness(
         head: of the classifier.
 
     Returns:
-        A record for each form and percentage, over the photos whose top class both explain.
+        A record for each form and percentage, over the photos for which both explain one class.
     """
-    top = reference.top
-    explained, maps = found.maps_of(top)
-    has_own, own = reference.maps_of(top)
-    both = explained & has_own
-    before = reference.probability[np.arange(len(top)), top][both]
+    classes = reference.explained
+    both, maps = found.maps_of(classes)
+    _, own = reference.maps_of(classes)
+    before = reference.probability[np.arange(len(classes)), classes][both]
 
     def measure(saliency: NDArray[np.float32], percent: int, *, matched: bool) -> DropIncrease:
         kept = masks(saliency, images.shape[2:], percent, matched=matched)
         after = []
         for part in batches(len(kept)):
             masked = prepare(images[both][part] * kept[part][:, None])
-            asked = top[both][part][:, None]
+            asked = classes[both][part][:, None]
             logits = np.asarray(judge(masked, asked)["logits"], np.float32)
             probability = probabilities(logits, head)
             after.append(np.take_along_axis(probability, asked, axis=1)[:, 0])

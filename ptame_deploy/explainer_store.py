@@ -21,8 +21,10 @@ from ptame_deploy.artifacts import (
 )
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
+from ptame_deploy.classifier_answers import other_answer, record_answers
 from ptame_deploy.errors import ArtifactError, InvalidInputError
 from ptame_deploy.explainer import ExplainerNet, SharedTerms, start_explainer
+from ptame_deploy.sources.import_string import is_function
 from ptame_deploy.storage import staged_artifact
 from ptame_deploy.weights import load_state, read_state_dict, state_sha256
 
@@ -89,6 +91,7 @@ def save_explainer(
             preprocessing=backbone.preprocessing,
             channels=explainer.channels,
             form="weights" if terms is None else "shared-terms",
+            answers=record_answers(backbone) if is_function(backbone) else None,
             training=training,
         )
         (stage / EXPLAINER_MANIFEST).write_text(manifest_json(manifest), encoding="utf-8")
@@ -139,20 +142,33 @@ def _check_belongs(
     directory: Path, manifest: ExplainerManifest, backbone: Backbone, auxiliary: Auxiliary
 ) -> None:
     record = manifest.explainer
+    preprocessing, weights = backbone.preprocessing, backbone.weights.sha256
+    if manifest.answers is not None and not is_function(backbone):
+        # A function is given images in [0, 1], and has no weights that could be compared.
+        preprocessing, weights = preprocessing.not_normalised(), manifest.classifier.weights.sha256
     pairs: Sequence[tuple[str, object, object]] = (
         ("auxiliary", record.auxiliary, auxiliary.name),
         ("auxiliary input sizes", record.auxiliary_input_sizes, list(auxiliary.input_sizes)),
         ("auxiliary weights", record.auxiliary_weights.sha256, auxiliary.weights.sha256),
         ("auxiliary channels", manifest.channels, auxiliary.channels),
         ("number of classes", manifest.classifier.num_classes, backbone.num_classes),
-        ("preprocessing", manifest.preprocessing, backbone.preprocessing),
-        ("classifier weights", manifest.classifier.weights.sha256, backbone.weights.sha256),
+        ("preprocessing", manifest.preprocessing, preprocessing),
+        ("classifier weights", manifest.classifier.weights.sha256, weights),
     )
     for what, made_with, given in pairs:
         if made_with != given:
             message = (
                 f"The explainer in {directory} was made for {manifest.classifier.name} with other "
                 f"{what}: {_short(made_with)} there, {_short(given)} here. Train one for these."
+            )
+            raise ArtifactError(message)
+    if manifest.answers is not None and not is_function(backbone):
+        difference = other_answer(backbone, manifest.answers)
+        if difference is not None:
+            message = (
+                f"{backbone.name} is not what {manifest.classifier.name} asked when the explainer "
+                f"in {directory} was trained: of the same test image, {difference}. Give the model "
+                "behind that function, prepared in the same way (--mean, --std)."
             )
             raise ArtifactError(message)
 

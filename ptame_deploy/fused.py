@@ -1,5 +1,6 @@
 """Classifier, auxiliary and explainer as one module: what is exported."""
 
+from collections.abc import Sequence
 from itertools import chain
 from typing import Literal
 
@@ -63,6 +64,8 @@ class NormalisedClassifier(nn.Module):
 class FusedModel(nn.Module):
     """From an image to class and explanation in one forward pass."""
 
+    targets: Tensor | None  # (1, K) int64
+
     def __init__(
         self,
         backbone: Backbone,
@@ -70,6 +73,7 @@ class FusedModel(nn.Module):
         explainer: FoldedExplainer,
         *,
         top_k: int = 1,
+        targets: Sequence[int] = (),
         uint8_input: bool = False,
         map_size: MapSize = "native",
         contrast: Contrast | None = None,
@@ -81,6 +85,7 @@ class FusedModel(nn.Module):
             auxiliary: gives the features.
             explainer: makes maps of them.
             top_k: classes to explain where the caller names none.
+            targets: explain these classes instead, whatever the answer.
             uint8_input: take uint8 (B, H, W, 3) instead of float (B, 3, H, W) in [0, 1].
             map_size: maps at their `native_size`, or resized bilinearly to the input's.
             contrast: maps say why this class and not another one; None for why this class.
@@ -94,6 +99,8 @@ class FusedModel(nn.Module):
         self.auxiliary: Auxiliary = auxiliary
         self.explainer = explainer
         self.top_k = top_k
+        given = torch.tensor([list(targets)]) if targets else None
+        self.register_buffer("targets", given, persistent=False)
         self.uint8_input = uint8_input
         self.map_size = map_size
         self.contrast = contrast
@@ -105,6 +112,12 @@ class FusedModel(nn.Module):
     def native_size(self) -> tuple[int, int]:
         """Height and width of the maps: the finest tap's, or finer with superpixels."""
         return self.auxiliary.map_size if self.superpixels is None else self.superpixels.size
+
+    def choose(self, logits: Tensor) -> Tensor:
+        """Return the classes to explain (B, K): the targets, or the ``top_k`` best."""
+        if self.targets is not None:
+            return self.targets.expand(logits.shape[0], -1)  # len() would freeze the batch
+        return torch.topk(logits, self.top_k, dim=1).indices
 
     def _rivals(self, logits: Tensor, class_index: Tensor) -> Tensor | None:
         """Return the classes (B, K) that the explained ones are held against."""
@@ -122,7 +135,7 @@ class FusedModel(nn.Module):
 
         Args:
             image: (B, 3, H, W) RGB in [0, 1], or uint8 (B, H, W, 3).
-            class_index: (B, K) int64, the classes to explain; None for the ``top_k`` best.
+            class_index: (B, K) int64, the classes to explain; None for what `choose` says.
 
         Returns:
             logits (B, classes), class_index (B, K), saliency (B, K, h, w) in [0, 1].
@@ -132,7 +145,7 @@ class FusedModel(nn.Module):
             image = image.to(torch.float32).permute(0, 3, 1, 2) / 255.0
         logits, features = self.auxiliary.observe(self.classifier, image)
         if class_index is None:
-            class_index = torch.topk(logits, self.top_k, dim=1).indices
+            class_index = self.choose(logits)
         maps = self.explainer(features, class_index, self._rivals(logits, class_index))
         if self.superpixels is not None:
             maps = self.superpixels(image, maps)

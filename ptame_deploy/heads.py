@@ -1,13 +1,29 @@
 """From logits to probabilities: one class of many, or each class for itself."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptame_deploy.errors import InvalidInputError
+
 _TINY = 1e-12
 # softmax: exactly one class is right. sigmoid: any number of them (multi-label; one logit: binary).
 Head = Literal["softmax", "sigmoid"]
+
+
+def checked_head(text: str | None) -> Head | None:
+    """Return a head by name; None stays None.
+
+    Raises:
+        InvalidInputError: there is none of that name.
+    """
+    if text is not None and text not in get_args(Head):
+        message = (
+            f"--head is softmax, sigmoid, or a function of yours (file.py:function), got {text!r}."
+        )
+        raise InvalidInputError(message)
+    return text  # type: ignore[return-value]
 
 
 def probabilities(logits: NDArray[np.float32], head: Head = "softmax") -> NDArray[np.float32]:

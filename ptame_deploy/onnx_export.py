@@ -44,10 +44,16 @@ class GraphOptions:
 
     top_k: int = 1
     takes_classes: bool = False
+    targets: tuple[int, ...] = ()
     uint8_input: bool = False
     map_size: MapSize = "native"
     contrastive: bool = False
     opset: int = DEFAULT_OPSET
+
+    @property
+    def explained(self) -> int | None:
+        """How many classes a graph explains; None where the caller says which."""
+        return None if self.takes_classes else len(self.targets) or self.top_k
 
     @property
     def contrast(self) -> Contrast | None:
@@ -135,7 +141,8 @@ def export(
             inputs=border.inputs,
             outputs=border.outputs,
             map_size=(int(height), int(width)),
-            top_k=None if options.takes_classes else options.top_k,
+            top_k=options.explained,
+            targets=list(options.targets) or None,
             contrast=options.contrast,
             opset=opset_of(graph),
             parity=parity.records,
@@ -169,6 +176,7 @@ def fuse(
         auxiliary,
         FoldedExplainer(explainer, all_classes=all_classes),
         top_k=options.top_k,
+        targets=options.targets,
         uint8_input=options.uint8_input,
         map_size=options.map_size,
         contrast=options.contrast,
@@ -219,7 +227,7 @@ def export_graph(
         input_size=input_size,
         map_size=input_size if options.map_size == "input" else model.native_size,
         num_classes=model.num_classes,
-        top_k=None if options.takes_classes else options.top_k,
+        top_k=options.explained,
         uint8_input=options.uint8_input,
     )
     opset = _opset(model, options.opset)

@@ -105,7 +105,7 @@ def compare(
             "saliency": _largest(got["saliency"] - saliency.numpy()),
         }
         if asked is None:
-            differences["class_index"] = _rank_gap(logits, torch.from_numpy(chosen), tolerance)
+            differences["class_index"] = _wrong(model, logits, torch.from_numpy(chosen), tolerance)
         records += [
             ParityRecord(
                 output=output,
@@ -119,11 +119,16 @@ def compare(
     return ParityReport(records)
 
 
-def _rank_gap(logits: torch.Tensor, chosen: torch.Tensor, tolerance: float) -> float:
+def _wrong(
+    model: FusedModel, logits: torch.Tensor, chosen: torch.Tensor, tolerance: float
+) -> float:
     """Return how many chosen classes are wrong: not the reference's, and not tied with them."""
-    best = torch.topk(logits, chosen.shape[1], dim=1)
-    gap = (best.values - logits.gather(1, chosen)).abs() / logits.abs().max()
-    return float(((best.indices != chosen) & (gap > tolerance)).sum())
+    expected = model.choose(logits)
+    differ = expected != chosen
+    if model.targets is None:
+        gap = (logits.gather(1, expected) - logits.gather(1, chosen)).abs() / logits.abs().max()
+        differ &= gap > tolerance
+    return float(differ.sum())
 
 
 def _refuse_trivial(logits: torch.Tensor, saliency: torch.Tensor) -> None:

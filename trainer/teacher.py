@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import CheckFailedError, MissingRequirementError
+from ptame_deploy.function_head import FunctionHead
 from ptame_deploy.fused import NormalisedClassifier
 from ptame_deploy.onnx_export import export_classifier
 from ptame_deploy.onnx_session import open_graph
@@ -80,9 +81,9 @@ def _cpu_teacher(backbone: Backbone, folder: Path) -> Teacher:
 def can_be_kept(backbone: Backbone) -> bool:
     """Whether a classifier's answers are told by its identity.
 
-    What a function asks has no hash: another model may stand behind it tomorrow.
+    What a function asks or reads has no hash: another model or table may stand behind it tomorrow.
     """
-    return not isinstance(backbone.module, PythonClassifier)
+    return not isinstance(backbone.module, PythonClassifier | FunctionHead)
 
 
 def classifier_identity(backbone: Backbone) -> str:

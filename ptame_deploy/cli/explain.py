@@ -183,7 +183,7 @@ def asked_classes(manifest: "GraphManifest", classes: list[str] | None) -> list[
         return None
     if not manifest.takes_classes:
         message = (
-            "This graph explains the best classes itself; export with --classes input to choose."
+            f"This graph explains {manifest.explained}; export with --classes input to choose."
         )
         raise typer.BadParameter(message)
     from ptame_deploy.classes import find_class

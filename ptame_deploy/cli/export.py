@@ -9,6 +9,7 @@ import typer
 from ptame_deploy.cli import console, options
 
 if TYPE_CHECKING:
+    from ptame_deploy.backbones import Backbone
     from ptame_deploy.parity import ParityReport
 
 
@@ -54,6 +55,12 @@ def export(
     classes: Annotated[
         ClassesKind, typer.Option(help="The best classes, or those given as a second input.")
     ] = ClassesKind.top,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Explain this class, by name or index, whatever the answer; repeatable.",
+        ),
+    ] = None,
     input_kind: Annotated[
         InputKind,
         typer.Option("--input", help="float: (B,3,H,W) in [0,1]; uint8: (B,H,W,3)."),
@@ -95,6 +102,9 @@ def export(
     if takes_classes and top_k != 1:
         message = "--top-k and --classes input exclude each other: the caller chooses the classes."
         raise InvalidInputError(message)
+    if target and (takes_classes or top_k != 1):
+        message = "--target says which classes are explained: leave out --top-k and --classes."
+        raise InvalidInputError(message)
     classifier = options.load_classifier(
         backbone,
         weights=weights,
@@ -106,6 +116,7 @@ def export(
     graph_options = GraphOptions(
         top_k=top_k,
         takes_classes=takes_classes,
+        targets=_find_targets(classifier, target or []),
         uint8_input=input_kind is InputKind.uint8,
         map_size=map_size.value,
         contrastive=contrast,
@@ -138,6 +149,14 @@ def export(
     console.result(
         f"Wrote {output / 'model.onnx'} ({size / 1e6:.1f} MB) and {output / 'model.json'}"
     )
+
+
+def _find_targets(classifier: "Backbone", texts: list[str]) -> tuple[int, ...]:
+    """Return the classes that were named, each once."""
+    from ptame_deploy.classes import find_class
+
+    record = classifier.record()
+    return tuple(dict.fromkeys(find_class(record, text) for text in texts))
 
 
 def print_parity(report: "ParityReport") -> None:

@@ -183,6 +183,7 @@ def _show_common(manifest: "GraphManifest") -> None:
         ("classifier", f"{classifier.name}, {classifier.num_classes} classes"),
         ("", f"weights: {classifier.weights.source}, {classifier.weights.sha256[:12]}"),
         ("explainer", f"{explainer.auxiliary}, {explainer.state} ({explainer.start}){pooled}"),
+        ("explains", manifest.explained),
         ("photos", str(manifest.preprocessing).removeprefix("photos: ")),
         *(("input", _tensor(tensor)) for tensor in manifest.inputs),
         *(("output", _tensor(tensor)) for tensor in manifest.outputs),

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ptame_deploy.auxiliaries import Auxiliary
     from ptame_deploy.backbones import Backbone
     from ptame_deploy.explainer import ExplainerNet
-    from ptame_deploy.heads import Head
 
 TrainingPhotosArgument = Annotated[
     list[Path],
@@ -63,8 +62,9 @@ ClassNamesOption = Annotated[
 HeadOption = Annotated[
     str | None,
     typer.Option(
-        help="softmax: one class is right; sigmoid: any number of them (multi-label, binary). Only "
-        "where the classifier does not say it itself."
+        help="softmax: one class is right; sigmoid: any number of them (multi-label, binary); or "
+        "file.py:function, from what the classifier returns to probabilities. Only where the "
+        "classifier does not say it itself."
     ),
 ]
 InputSizeOption = Annotated[
@@ -179,29 +179,12 @@ def load_classifier(
         weights=weights,
         preprocessing=preprocessing,
         class_names=class_names,
-        head=checked_head(head),
+        head=head,
         seed=seed,
     )
     kind = "" if backbone.head == "softmax" else ", each for itself (sigmoid)"
     console.info(f"  {backbone.num_classes} classes{kind}; {backbone.preprocessing}")
     return backbone
-
-
-def checked_head(text: str | None) -> "Head | None":
-    """Return a head by name.
-
-    Raises:
-        InvalidInputError: there is none of that name.
-    """
-    from typing import get_args
-
-    from ptame_deploy.errors import InvalidInputError
-    from ptame_deploy.heads import Head
-
-    if text is not None and text not in get_args(Head):
-        message = f"--head is softmax or sigmoid, got {text!r}."
-        raise InvalidInputError(message)
-    return text  # type: ignore[return-value]
 
 
 def load_auxiliary(

@@ -100,6 +100,28 @@ def superpixel_nodes(graph: onnx.GraphProto) -> list[str]:
     return found
 
 
+def logit_nodes(graph: onnx.GraphProto) -> list[str]:
+    """List the nodes between the classifier's last weights and ``logits``.
+
+    Only where its answer is more than what its last layer gives: log-odds of probabilities, or the
+    logarithm of a softmax. They stay in FP32: FP16 holds no probability that is near 0 or 1.
+
+    Args:
+        graph: a fused graph.
+    """
+    behind = _ancestors(graph, ["logits"])
+    weighted = {node.name for node in weighted_nodes(graph)} & behind
+    leading: set[str] = set()  # tensors behind which there are weights
+    for node in reversed(graph.node):
+        if node.name in behind and (node.name in weighted or leading & set(node.output)):
+            leading |= set(node.input)
+    return [
+        node.name
+        for node in graph.node
+        if node.name in behind - weighted and not leading & set(node.output)
+    ]
+
+
 def min_max_nodes(graph: onnx.GraphProto) -> list[str]:
     """List the nodes that stretch raw maps to [0, 1]: all between the raw maps and ``saliency``.
 

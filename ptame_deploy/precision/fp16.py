@@ -6,7 +6,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from ptame_deploy.graph_file import sort_nodes
-from ptame_deploy.precision.blocks import min_max_nodes, superpixel_nodes
+from ptame_deploy.precision.blocks import logit_nodes, min_max_nodes, superpixel_nodes
 
 # Sums of squares and exponentials of attention leave FP16's range (seen on ViT: accuracy lost).
 FP32_OPERATORS = ("LayerNormalization", "Softmax", "ReduceMean", "InstanceNormalization")
@@ -18,7 +18,8 @@ def to_fp16(model: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto:
     Args:
         model: the FP32 graph with shapes inferred and weights loaded; it is changed.
         keep: names of nodes that stay in FP32, beside those that always do: min-max
-            normalisation of the maps, superpixels, layer normalisation, softmax, top-k.
+            normalisation of the maps, superpixels, what lies behind the classifier's last layer,
+            layer normalisation, softmax, top-k.
 
     Returns:
         The graph in FP16, inputs and outputs as before, nodes in topological order.
@@ -37,6 +38,7 @@ def to_fp16(model: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto:
             *keep,
             *min_max_nodes(model.graph),
             *superpixel_nodes(model.graph),
+            *logit_nodes(model.graph),
             *normalisation,
         ],
     )

@@ -41,9 +41,8 @@ def error(reference: Answers, found: Answers) -> float:
         found: the lowered graph's, for the same photos.
     """
     distance = np.abs(reference.probability - found.probability).sum(axis=1) / 2
-    top = reference.top
-    explained, maps = found.maps_of(top)
-    _, own = reference.maps_of(top)
+    explained, maps = found.maps_of(reference.explained)
+    _, own = reference.maps_of(reference.explained)
     gap = np.abs(own - maps).mean(axis=(1, 2))[explained]
     return float(distance.mean() + (gap.mean() if len(gap) else 1.0))
 

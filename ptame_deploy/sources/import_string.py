@@ -1,13 +1,7 @@
 """Classifiers that code of the user's makes: ``package.module:factory``, ``file.py:factory``."""
 
 import hashlib
-import importlib
-import importlib.util
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,10 +11,10 @@ from torch import Tensor, nn
 
 from ptame_deploy.artifacts import WeightsRecord
 from ptame_deploy.backbones import Backbone
-from ptame_deploy.errors import InvalidInputError, PtameError
+from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.heads import Head, logits_of
 from ptame_deploy.preprocessing import Preprocessing
-from ptame_deploy.vision import import_torchvision
+from ptame_deploy.user_code import foreign_code, import_function
 from ptame_deploy.weights import record_weights
 
 
@@ -34,8 +28,8 @@ def from_import_string(name: str, head: Head = "softmax") -> Backbone:
     Raises:
         InvalidInputError: it cannot be imported, fails, or returns something else.
     """
-    factory = _import_factory(name)
-    with _foreign_code(name):
+    factory = import_function(name, "Backbone")
+    with foreign_code(f"Backbone {name!r} cannot be imported or made"):
         made = factory()
     if isinstance(made, Backbone):
         return made
@@ -85,7 +79,8 @@ class PythonClassifier(nn.Module):
         """Why it cannot be exported, and what can be done."""
         return (
             f"{self.name} is a Python function, which no graph can hold. Train against it (ptame "
-            "train needs its answers alone); to export, give the model behind it."
+            "train needs its answers alone); to export, give the model behind it with the same "
+            "--explainer."
         )
 
     def forward(self, image: Tensor) -> Tensor:
@@ -99,7 +94,7 @@ class PythonClassifier(nn.Module):
         if torch.is_grad_enabled() and image.requires_grad:
             message = f"{self.name} is a function without gradient: --preset few needs none."
             raise InvalidInputError(message)
-        with _foreign_code(self.name):
+        with foreign_code(f"{self.name} fails on {len(image)} images"):
             found = np.asarray(self.function(image.detach().cpu().numpy()))
         whole = found.ndim == 2 and len(found) == len(image) and found.dtype.kind == "f"
         if not whole or not ((found >= 0) & (found <= 1)).all():
@@ -111,53 +106,14 @@ class PythonClassifier(nn.Module):
         return torch.from_numpy(logits_of(found, self.head)).to(image.device)
 
 
+def is_function(backbone: Backbone) -> bool:
+    """Whether a classifier is but a function from images to probabilities."""
+    return isinstance(backbone.module, PythonClassifier)
+
+
 def _of_function(name: str, function: Callable[[NDArray[np.float32]], Any], head: Head) -> Backbone:
     code = getattr(function, "__code__", None) or type(function).__call__.__code__
     digest = hashlib.sha256(code.co_code).hexdigest()
     weights = WeightsRecord(source=f"function {name.rpartition(':')[2]}", sha256=digest)
     plain = Preprocessing().not_normalised()
     return Backbone(name, PythonClassifier(function, name, head), plain, 0, None, weights, head)
-
-
-def _import_factory(name: str) -> Callable[[], Any]:
-    source, _, attribute = name.rpartition(":")
-    import_torchvision()  # the user's module may import it too, and must find it whole
-    with _foreign_code(name):
-        module = _import_file(source) if source.endswith(".py") else importlib.import_module(source)
-        factory = getattr(module, attribute)
-    if not callable(factory):
-        message = f"{name!r} is not a function that returns the classifier."
-        raise InvalidInputError(message)
-    return factory  # type: ignore[no-any-return]
-
-
-def _import_file(source: str) -> ModuleType:
-    path = Path(source).resolve()
-    if not path.is_file():
-        message = f"{source} does not exist."
-        raise InvalidInputError(message)
-    # Under a name of its own: a user's onnx.py must not stand in for the package.
-    spec = importlib.util.spec_from_file_location(f"_ptame_user_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up here
-    sys.path.append(str(path.parent))  # for what lies beside the file
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
-
-
-@contextmanager
-def _foreign_code(name: str) -> Iterator[None]:
-    """Tell a failure of the user's own code from one of ours."""
-    try:
-        yield
-    except (PtameError, MemoryError):
-        raise
-    except (Exception, SystemExit) as error:
-        reason = str(error).split("\n", maxsplit=1)[0] or type(error).__name__
-        message = f"Backbone {name!r} cannot be imported or made: {type(error).__name__}: {reason}"
-        raise InvalidInputError(message) from error

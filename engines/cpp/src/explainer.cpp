@@ -62,7 +62,7 @@ struct Explainer::Parts {
     if (!manifest.takes_classes()) {
       if (!classes.empty())
         throw Error(Code::invalid_input,
-                    "This graph explains the best classes itself. To choose classes, export it "
+                    "This graph chooses itself which classes it explains. To choose them, export it "
                     "with --classes input.");
       return;
     }

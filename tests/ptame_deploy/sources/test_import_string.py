@@ -12,8 +12,33 @@ from ptame_deploy.errors import InvalidInputError
 pytestmark = pytest.mark.integration
 REMOTE = """
 import numpy as np
+import torch
+from torch import nn
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 asked = 0
+
+
+class Behind(nn.Module):  # of normalised images, as its owner has it
+    def __init__(self, seed):
+        super().__init__()
+        self.linear = nn.Linear(48, 4, bias=False)
+        weights = np.random.default_rng(seed).normal(size=(48, 4)) * 4
+        self.linear.weight.data = torch.tensor(weights.T.astype("float32"))
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
+
+    def forward(self, image):
+        image = image * self.std + self.mean
+        return self.linear(nn.functional.avg_pool2d(image, 16).flatten(1))
+
+
+def behind():
+    return Behind(0)
+
+
+def another():
+    return Behind(1)
 
 
 def build():
@@ -92,6 +117,16 @@ def test_it_is_trained_against_and_not_exported(remote, make_photos, tmp_path, c
     assert told["training"]["photos_used"] == 24
     assert run(["export", *own, *auxiliary, "-o", str(tmp_path / "m")]) == 2
     assert "is a Python function, which no graph can hold" in capsys.readouterr().err
+    # The model behind the function is known by its answers.
+    rest = [*own[2:], *auxiliary[2:4], "--explainer", str(tmp_path / "explainer"), "-o"]
+    behind = ["export", "--backbone", f"{remote}:behind"]
+    assert run([*behind, *rest, str(tmp_path / "m")]) == 0
+    another = ["export", "--backbone", f"{remote}:another"]
+    for words in (another, [*behind, "--mean", "0.3,0.3,0.3"]):
+        capsys.readouterr()
+        assert run([*words, *rest, str(tmp_path / "never")]) == 4
+        assert "is not what" in capsys.readouterr().err
+        assert not (tmp_path / "never").exists()
     paper = ["--preset", "paper", "-o", str(tmp_path / "paper")]
     assert run(["train", str(photos), *own, *auxiliary, *paper]) == 2
     assert "without gradient: --preset few needs none" in capsys.readouterr().err
