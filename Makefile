@@ -121,6 +121,7 @@ lint: $(ENVIRONMENT)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo > /dev/null || $(BIN)/lint-imports --no-logo
 
 # A thread a worker: more of them wait for each other. A module's tests share what they export.
 test: TESTS = -m "not slow"

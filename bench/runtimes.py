@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
 
+from engines.flavours import check_supports, load_flavour
 from engines.gpu import require_gpu
 from engines.onnx_runtime import OnnxRuntime
 from engines.runtime import Arrays, Runtime, Staged
-from engines.tensorrt.flavours import check_supports, load_flavour
 from ptame_deploy.artifacts import TensorRecord
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.onnx_session import PROVIDERS, ProviderName, require_providers
@@ -177,7 +177,7 @@ class _EnginePerBatch:
 
     def _engine(self, batch: int) -> Runtime:
         if batch not in self._engines:
-            from engines.device_memory import open_device_memory
+            from engines.open_memory import open_device_memory
             from engines.plan import Profile
             from engines.tensorrt.engine_builder import BuildOptions, build_engine
             from engines.tensorrt.runtime import TensorRtRuntime

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.explainer import Explainer, Explanation
+from engines.explainer import Explainer
+from engines.explanation import Explanation
 from ptame_deploy.errors import InvalidInputError
 
 Others = list[list[NDArray[np.float32] | None]]  # (h, w) by photo and rank

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from engines.device_memory import DISTRIBUTIONS, installed_memories
+from engines.flavours import FlavourName, check_supports, load_flavour
 from engines.gpu import Gpu, find_gpu
+from engines.open_memory import DISTRIBUTIONS, installed_memories
 from engines.plan import check_flavour, check_runs_here, holds_plan, read_plan
-from engines.tensorrt.flavours import FlavourName, check_supports, load_flavour
 from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest, read_manifest
 from ptame_deploy.errors import ArtifactError, MissingRequirementError
 from ptame_deploy.onnx_session import check_onnxruntime

@@ -8,7 +8,7 @@ from PIL import Image
 from ptame_deploy.rendering import Panel, crop_seen, render
 
 if TYPE_CHECKING:
-    from engines.explainer import Explanation
+    from engines.explanation import Explanation
     from ptame_deploy.artifacts import GraphManifest
 
 

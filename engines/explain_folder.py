@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engines.beside import Beside, Others
-from engines.explainer import Explainer, Explanation
+from engines.explainer import Explainer
+from engines.explanation import Explanation
 from engines.gallery import gallery_page
 from engines.masked_confidence import masked_confidence
 from engines.results_table import Row, rows_of, write_tables

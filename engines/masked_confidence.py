@@ -13,7 +13,8 @@ from ptame_deploy.faithfulness import masks
 from ptame_deploy.heads import probabilities
 
 if TYPE_CHECKING:
-    from engines.explainer import Explainer, Explanation
+    from engines.explainer import Explainer
+    from engines.explanation import Explanation
 
 
 def masked_confidence(

@@ -9,7 +9,7 @@ from engines.drawing import explanation_png, panels_of
 from engines.photo_input import Photo, decoded
 
 if TYPE_CHECKING:
-    from engines.explainer import Explanation
+    from engines.explanation import Explanation
     from ptame_deploy.artifacts import GraphManifest
 
 MOST = 8  # photos that are drawn; all of a large batch would make a notebook heavy

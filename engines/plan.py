@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from engines.flavours import Flavour, FlavourName, check_supports
 from engines.gpu import Gpu
-from engines.tensorrt.flavours import Flavour, FlavourName, check_supports
 from ptame_deploy.artifacts import (
     ArtifactManifest,
     GraphManifest,

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.explainer import Explainer, Explanation
+from engines.explainer import Explainer
+from engines.explanation import Explanation
 from engines.plan import PLAN_FILE
 from ptame_deploy.artifacts import GRAPH_FILE, Provenance
 from ptame_deploy.photos import printable

@@ -17,10 +17,11 @@ from ptame_deploy.errors import (
 
 if TYPE_CHECKING:
     from engines.archive.contents import ArchivedExplanation, read_archive
-    from engines.explainer import Explainer, Explanation
+    from engines.explainer import Explainer
+    from engines.explanation import Explanation
     from ptame_deploy.artifacts import GraphManifest
     from ptame_deploy.auxiliaries import load_auxiliary
-    from ptame_deploy.backbones import Backbone, load_backbone
+    from ptame_deploy.backbones import Backbone
     from ptame_deploy.explainer import ExplainerNet, start_explainer
     from ptame_deploy.explainer_store import (
         load_explainer,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ptame_deploy.precision.passes import quantize
     from ptame_deploy.preprocessing import Preprocessing
     from ptame_deploy.rendering import Panel, crop_seen, render
+    from ptame_deploy.sources.load import load_backbone
 
 try:
     __version__ = version("ptame-deploy")
@@ -44,7 +46,7 @@ _LAZY = {
     "Backbone": "ptame_deploy.backbones",
     "Explainer": "engines.explainer",
     "ExplainerNet": "ptame_deploy.explainer",
-    "Explanation": "engines.explainer",
+    "Explanation": "engines.explanation",
     "GraphManifest": "ptame_deploy.artifacts",
     "GraphOptions": "ptame_deploy.onnx_export",
     "Panel": "ptame_deploy.rendering",
@@ -53,7 +55,7 @@ _LAZY = {
     "export": "ptame_deploy.onnx_export",
     "QuantizeOptions": "ptame_deploy.precision.options",
     "load_auxiliary": "ptame_deploy.auxiliaries",
-    "load_backbone": "ptame_deploy.backbones",
+    "load_backbone": "ptame_deploy.sources.load",
     "load_explainer": "ptame_deploy.explainer_store",
     "quantize": "ptame_deploy.precision.passes",
     "read_archive": "engines.archive.contents",

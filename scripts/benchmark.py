@@ -27,10 +27,10 @@ from bench.suite import exit_code, finish_suite
 from bench.timing import Sampling
 from bench.variants import Variant
 from ptame_deploy.auxiliaries import AUXILIARIES
-from ptame_deploy.backbones import load_backbone
 from ptame_deploy.cli import console
 from ptame_deploy.cli.options import load_parts
 from ptame_deploy.pretrained import PACKAGED
+from ptame_deploy.sources.load import load_backbone
 
 PAPER_AUXILIARY = "resnet18"
 DEMO_BACKBONE, DEMO_AUXILIARY = "timm:tf_efficientnet_lite2", "efficientnet_lite0"

@@ -15,13 +15,13 @@ from bench.device import describe_device
 from bench.suite import exit_code
 from bench.timing import Sampling, measure_latency, paired_ratio, summarise_latency
 from ptame_deploy.artifacts import GRAPH_FILE, Provenance, SuperpixelRecord
-from ptame_deploy.backbones import load_backbone
 from ptame_deploy.cli import console, options
 from ptame_deploy.errors import CheckFailedError
 from ptame_deploy.explainer import start_explainer
 from ptame_deploy.explainer_store import record_explainer
 from ptame_deploy.onnx_export import GraphOptions, export
 from ptame_deploy.onnx_session import open_session
+from ptame_deploy.sources.load import load_backbone
 from ptame_deploy.storage import write_text
 from ptame_deploy.synthetic import synthetic_images
 

@@ -24,7 +24,6 @@ from bench.suite import exit_code, finish_suite
 from bench.timing import Sampling
 from bench.variants import Variant, form_of, recorded_drift, with_measured_drift
 from engines.torch_runtime import TorchMode, TorchPrecision
-from ptame_deploy.backbones import load_backbone
 from ptame_deploy.cli import console
 from ptame_deploy.cli.bench import batch_sizes
 from ptame_deploy.cli.options import load_parts
@@ -39,6 +38,7 @@ from ptame_deploy.precision.options import Lowered, QuantizeOptions
 from ptame_deploy.precision.passes import quantize
 from ptame_deploy.precision.prepared_photos import split
 from ptame_deploy.records import Target
+from ptame_deploy.sources.load import load_backbone
 
 FORMS: tuple[tuple[Lowered, Target], ...] = (
     ("fp16", "cpu"), ("int8", "cpu"), ("int8", "tensorrt"),

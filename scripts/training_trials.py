@@ -34,7 +34,7 @@ from bench.suite import exit_code
 from engines.onnx_runtime import OnnxRuntime
 from ptame_deploy.artifacts import Provenance, SuperpixelRecord
 from ptame_deploy.auxiliaries import Auxiliary
-from ptame_deploy.backbones import Backbone, load_backbone
+from ptame_deploy.backbones import Backbone
 from ptame_deploy.bootstrap import difference, interval
 from ptame_deploy.cli import console, options
 from ptame_deploy.explainer import ExplainerNet, FoldedExplainer
@@ -45,6 +45,7 @@ from ptame_deploy.onnx_export import export_classifier
 from ptame_deploy.onnx_session import PROVIDERS
 from ptame_deploy.photos import find_photos, open_photo
 from ptame_deploy.preprocessing import to_float
+from ptame_deploy.sources.load import load_backbone
 from ptame_deploy.storage import cache_folder, write_text
 from trainer.amortised import Rows
 from trainer.few import FewSettings, train

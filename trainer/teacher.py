@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import CheckFailedError, MissingRequirementError
-from ptame_deploy.function_head import FunctionHead
 from ptame_deploy.fused import NormalisedClassifier
 from ptame_deploy.onnx_export import export_classifier
 from ptame_deploy.onnx_session import open_graph
+from ptame_deploy.sources.function_head import FunctionHead
 from ptame_deploy.sources.import_string import PythonClassifier
 from trainer.perturbation import Teacher
 

@@ -5,12 +5,12 @@ from typing import Literal
 from pydantic import Field
 
 from bench.measures.measure import Column
+from bench.methods.cost import Cost, Family
 from bench.results import Device
 from ptame_deploy.artifacts import Provenance
 from ptame_deploy.bootstrap import Interval
 from ptame_deploy.records import Record
 
-Family = Literal["p-tame", "cam", "gradient", "perturbation", "floor"]
 Choice = Literal["best", "worst", "random"]
 
 
@@ -18,18 +18,6 @@ class MeasureRecord(Column):
     """One column of the tables, with the settings of its measure."""
 
     settings: dict[str, float | str]
-
-
-class Cost(Record):
-    """What one map costs in passes of the classifier; a backward pass costs about two forward."""
-
-    forward: int
-    backward: int = 0
-
-    @property
-    def passes(self) -> int:
-        """Forward passes that take about as long."""
-        return self.forward + 2 * self.backward
 
 
 class MapTime(Record):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.evaluation.results import Cost
+from bench.methods.cost import Cost
 from bench.methods.method import EXTRA, Cascade, Explain, Method, Row, Unavailable
 from bench.methods.source import ClassifierSource
 from bench.methods.target_layer import find_target_layer

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench.evaluation.results import Cost
+from bench.methods.cost import Cost
 from bench.methods.method import Classes, Images, Maps, Method, photo_seed
 from ptame_deploy.floor_maps import CELLS, SIGMA, centred_gaussian, random_map
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.evaluation.results import Cost
+from bench.methods.cost import Cost
 from bench.methods.method import Cascade, Explain, Method, require_captum, seeded_torch
 from bench.methods.source import ClassifierSource
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.evaluation.results import Cost, Family
+from bench.methods.cost import Cost, Family
 from ptame_deploy.errors import MissingRequirementError, PtameError
 
 if TYPE_CHECKING:

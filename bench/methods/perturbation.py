@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.evaluation.results import Cost
 from bench.measures.judge import Judge, as_uint8
+from bench.methods.cost import Cost
 from bench.methods.method import (
     EXTRA,
     Classes,

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.evaluation.results import Cost
 from bench.graphs import BenchGraphs
 from bench.measures.judge import as_uint8
+from bench.methods.cost import Cost
 from bench.methods.method import Cascade, Classes, Explain, Images, Maps, Method
 from bench.runtimes import RuntimeChoice
 from bench.variants import form_of

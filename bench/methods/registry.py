@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.evaluation.results import Family
 from bench.graphs import BenchGraphs
 from bench.measures.judge import Judge
 from bench.methods import cam, floors, gradients, perturbation, ptame
+from bench.methods.cost import Family
 from bench.methods.gradients import GradientSettings
 from bench.methods.method import Row, Unavailable
 from bench.methods.perturbation import PerturbationSettings

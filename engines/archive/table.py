@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.archive.manifest import MapDtype
-from engines.explainer import Explanation
+from engines.explanation import Explanation
 
 if TYPE_CHECKING:
     import pyarrow as pa

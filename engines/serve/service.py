@@ -13,7 +13,8 @@ from fastapi.responses import JSONResponse
 from numpy.typing import NDArray
 
 from engines.drawing import explanation_png
-from engines.explainer import Explainer, Explanation
+from engines.explainer import Explainer
+from engines.explanation import Explanation
 from engines.runtime import check_inputs
 from engines.serve import protocol
 from engines.serve.batcher import Batcher

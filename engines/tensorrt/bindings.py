@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.tensorrt.flavours import Flavour
+from engines.flavours import Flavour
 from ptame_deploy.errors import ArtifactError, InvalidInputError
 
 DYNAMIC = -1

@@ -4,10 +4,10 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+from engines.flavours import RTX_COMPUTE_CAPABILITIES, Flavour
 from engines.gpu import find_gpu, require_gpu
 from engines.plan import PLAN_FILE, PLAN_MANIFEST, PlanManifest
 from engines.tensorrt.engine_builder import BuildOptions, serialise, shape_of
-from engines.tensorrt.flavours import RTX_COMPUTE_CAPABILITIES, Flavour
 from engines.tensorrt.network import check_border, parse
 from ptame_deploy.artifacts import (
     GRAPH_FILE,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engines.flavours import Flavour
 from engines.gpu import require_gpu
 from engines.plan import Profile
-from engines.tensorrt.flavours import Flavour
 from engines.tensorrt.network import ParsedGraph, parse
 from ptame_deploy.artifacts import TensorRecord
 from ptame_deploy.errors import ArtifactError, CheckFailedError, InvalidInputError

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from engines.tensorrt.flavours import Flavour
+from engines.flavours import Flavour
 
 
 class Log:

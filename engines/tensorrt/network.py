@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engines.tensorrt.flavours import Flavour
+from engines.flavours import Flavour
 from engines.tensorrt.log import Log
 from ptame_deploy.artifacts import GraphManifest
 from ptame_deploy.errors import ArtifactError, InvalidInputError

@@ -3,10 +3,11 @@
 import hashlib
 from pathlib import Path
 
-from engines.device_memory import DeviceMemory, open_device_memory
+from engines.device_memory import DeviceMemory
+from engines.flavours import FlavourName, load_flavour
 from engines.gpu import require_gpu
+from engines.open_memory import open_device_memory
 from engines.plan import PLAN_FILE, PLAN_MANIFEST, PlanManifest, check_runs_here, read_plan
-from engines.tensorrt.flavours import FlavourName, load_flavour
 from engines.tensorrt.runtime import TensorRtRuntime
 from ptame_deploy.errors import ArtifactError, InvalidInputError
 

@@ -8,11 +8,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from engines.device_memory import DeviceMemory
+from engines.flavours import Flavour
 from engines.gpu import require_gpu
 from engines.plan import PlanManifest
 from engines.runtime import Arrays
 from engines.tensorrt.bindings import Binding, batch_limits, check_inputs, read_bindings
-from engines.tensorrt.flavours import Flavour
 from engines.tensorrt.log import Log
 from engines.tensorrt.staged import LoadedEngine, StagedBatch
 from ptame_deploy.artifacts import TensorRecord

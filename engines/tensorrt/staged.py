@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.device_memory import CaptureError, DeviceMemory, Graph
+from engines.flavours import Flavour
 from engines.runtime import Arrays
 from engines.tensorrt.bindings import DYNAMIC, Binding
-from engines.tensorrt.flavours import Flavour
 from engines.tensorrt.log import Log
 from ptame_deploy.errors import CheckFailedError, InvalidInputError, MissingRequirementError
 

@@ -61,11 +61,11 @@ def build(
     """
     from pydantic import ValidationError
 
+    from engines.flavours import load_flavour
     from engines.plan import Profile
     from engines.tensorrt.build import build as build_plan
     from engines.tensorrt.build import trtexec_command
     from engines.tensorrt.engine_builder import BuildOptions
-    from engines.tensorrt.flavours import load_flavour
     from ptame_deploy.artifacts import GRAPH_MANIFEST
     from ptame_deploy.errors import InvalidInputError
     from ptame_deploy.storage import check_writable

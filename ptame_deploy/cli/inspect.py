@@ -9,8 +9,8 @@ from ptame_deploy.cli import console
 from ptame_deploy.cli.build import RuntimeKind
 
 if TYPE_CHECKING:
+    from engines.flavours import FlavourName
     from engines.plan import PlanManifest
-    from engines.tensorrt.flavours import FlavourName
     from engines.tensorrt.layers import Layer
     from ptame_deploy.artifacts import GraphManifest, TensorRecord
 

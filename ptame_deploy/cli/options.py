@@ -167,11 +167,11 @@ def load_classifier(
     """Load a classifier, and say how photos will be prepared for it.
 
     Raises:
-        InvalidInputError: see `ptame_deploy.backbones.load_backbone`.
+        InvalidInputError: see `ptame_deploy.sources.load.load_backbone`.
         MissingRequirementError: weights that cannot be downloaded.
         ArtifactError: a corrupt file of weights.
     """
-    from ptame_deploy.backbones import load_backbone
+    from ptame_deploy.sources.load import load_backbone
 
     console.info(f"Loading {name} ...")
     backbone = load_backbone(

@@ -1,1 +1,1 @@
-"""Where classifiers come from, a module for each kind of name, for `ptame_deploy.backbones`."""
+"""Where classifiers come from, a module for each kind of name; `load` chooses."""

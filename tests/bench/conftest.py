@@ -28,7 +28,7 @@ def _one_thread():
 @pytest.fixture(scope="session")
 def tiny_backbone(tiny_file) -> Callable:
     """Load one of the small classifiers anew, as the user's options would."""
-    from ptame_deploy.backbones import load_backbone
+    from ptame_deploy.sources.load import load_backbone
 
     return lambda factory: load_backbone(f"{tiny_file}:{factory}", preprocessing=SMALL)
 

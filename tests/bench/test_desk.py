@@ -12,9 +12,9 @@ from PIL import Image
 
 from bench.desk import GRAD_CAM, RISE, Desk
 from ptame_deploy import Explainer
-from ptame_deploy.backbones import load_backbone
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.rendering import overlay
+from ptame_deploy.sources.load import load_backbone
 
 pytestmark = pytest.mark.integration
 PREPROCESSING = {"input_size": (64, 64), "resize": 72}

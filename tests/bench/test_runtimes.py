@@ -48,7 +48,7 @@ def engines(monkeypatch):
         lambda graph, inputs, flavour, options: (graph, options.profile),
     )
     monkeypatch.setattr("engines.tensorrt.runtime.TensorRtRuntime", Engine)
-    monkeypatch.setattr("engines.device_memory.open_device_memory", lambda: None)
+    monkeypatch.setattr("engines.open_memory.open_device_memory", lambda: None)
     return Engine.opened
 
 

@@ -7,11 +7,11 @@ from judges import PatchRuntime
 
 from bench.evaluation.collect import Bench
 from bench.evaluation.photos import judge_photos, photo_names
-from bench.evaluation.results import Cost
 from bench.evaluation.store import Store
 from bench.measures.judge import Judge
 from bench.measures.measure import MeasureSettings
 from bench.measures.registry import choose
+from bench.methods.cost import Cost
 from bench.methods.method import Method
 from ptame_deploy.preprocessing import Preprocessing
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from fake_cuda_bindings import CudaBindingsRuntime
 
-from engines import device_memory
+from engines import open_memory
 from engines.cuda_python_memory import CudaPythonMemory
-from engines.device_memory import CaptureError, CudaError, open_device_memory
+from engines.device_memory import CaptureError, CudaError
 from engines.gpu import find_gpu
+from engines.open_memory import open_device_memory
 from engines.pycuda_memory import PyCudaMemory
 from ptame_deploy.errors import MissingRequirementError
 
@@ -210,7 +211,7 @@ def only(monkeypatch, *distributions):
             raise metadata.PackageNotFoundError(name)
         return "1"
 
-    monkeypatch.setattr(device_memory.metadata, "version", version)
+    monkeypatch.setattr(open_memory.metadata, "version", version)
 
 
 def test_the_installed_package_is_opened(gpu, install_cuda, monkeypatch):

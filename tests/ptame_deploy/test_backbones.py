@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ptame_deploy.backbones import load_backbone
 from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError
 from ptame_deploy.pretrained import PACKAGED
+from ptame_deploy.sources.load import load_backbone
 
 pytestmark = pytest.mark.unit
 

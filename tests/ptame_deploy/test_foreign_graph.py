@@ -5,10 +5,10 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from ptame_deploy.backbones import load_backbone
 from ptame_deploy.errors import ArtifactError, CheckFailedError, InvalidInputError
 from ptame_deploy.foreign_graph import read_foreign_graph
 from ptame_deploy.heads import probabilities
+from ptame_deploy.sources.load import load_backbone
 from tests.doubles.onnx_classifiers import CLASSES, SIDE, saved
 
 pytestmark = pytest.mark.unit

@@ -10,10 +10,10 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from ptame_deploy import Explainer
-from ptame_deploy.backbones import load_backbone
 from ptame_deploy.cli import run
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.onnx_session import open_graph
+from ptame_deploy.sources.load import load_backbone
 from ptame_deploy.vision import import_torchvision
 from tests.conftest import TINY_OPTIONS
 from tests.doubles.onnx_classifiers import CLASSES, SIDE, saved

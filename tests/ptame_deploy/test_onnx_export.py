@@ -9,11 +9,11 @@ import torch
 from ptame_deploy import errors, graph_file, onnx_export
 from ptame_deploy.artifacts import GraphManifest, read_manifest
 from ptame_deploy.auxiliaries import load_auxiliary
-from ptame_deploy.backbones import load_backbone
 from ptame_deploy.explainer import start_explainer
 from ptame_deploy.explainer_store import record_explainer
 from ptame_deploy.onnx_export import GraphOptions, export, export_graph, fuse
 from ptame_deploy.parity import compare
+from ptame_deploy.sources.load import load_backbone
 from ptame_deploy.synthetic import synthetic_images
 
 pytestmark = pytest.mark.integration

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from ptame_deploy.auxiliaries import load_auxiliary
-from ptame_deploy.backbones import load_backbone
 from ptame_deploy.cli import run
 from ptame_deploy.explainer_store import load_explainer, read_explainer_manifest
+from ptame_deploy.sources.load import load_backbone
 
 pytestmark = pytest.mark.integration
 SIZES = ("--auxiliary-size", "64", "--input-size", "64", "--resize", "72")

@@ -6,7 +6,8 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench.evaluation.results import Family, MapTime, MeasureRecord
+from bench.evaluation.results import MapTime, MeasureRecord
+from bench.methods.cost import Family
 from ptame_deploy.bootstrap import Interval
 
 NOTHING = "–"

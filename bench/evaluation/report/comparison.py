@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-from bench.evaluation.results import Evaluation, Family, MeasureRecord, MethodRecord
+from bench.evaluation.results import Evaluation, MeasureRecord, MethodRecord
+from bench.methods.cost import Family
 from bench.methods.ptame import START
 from ptame_deploy.bootstrap import Interval, excludes_zero
 

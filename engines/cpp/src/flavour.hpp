@@ -1,4 +1,4 @@
-// The TensorRTs: one code path, and here all that differs between them (engines/tensorrt/flavours.py
+// The TensorRTs: one code path, and here all that differs between them (engines/flavours.py
 // is the same for Python). The headers decide which one it is: those of TensorRT for RTX define
 // TRT_MAJOR_RTX.
 #pragma once

@@ -11,9 +11,10 @@ from bench.evaluation.merge import merge, read_evaluation
 from bench.evaluation.photos import Chosen, Photo
 from bench.evaluation.record import measure_records, values_csv
 from bench.evaluation.report.comparison import is_same_method
-from bench.evaluation.results import Cost, Evaluation, EvaluationSettings, Subject
+from bench.evaluation.results import Evaluation, EvaluationSettings, Subject
 from bench.evaluation.summary import Measured, method_records, verdicts
 from bench.measures.measure import Column
+from bench.methods.cost import Cost
 from bench.methods.method import Method, Unavailable
 from bench.results import Device
 from ptame_deploy.artifacts import Provenance

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from fake_tensorrt import VERSIONS, Module, Tensor, World
 
-from engines import device_memory
+from engines import open_memory
+from engines.flavours import Flavour
 from engines.plan import PLAN_MANIFEST
-from engines.tensorrt.flavours import Flavour
 from ptame_deploy.cli import run
 
 
@@ -69,7 +69,7 @@ def plan_world(gpu, install_cuda, monkeypatch):
         object.__setattr__(module, "__version__", manifest["flavour_version"])
         monkeypatch.setitem(sys.modules, "tensorrt_rtx", module)
         install_cuda("cuda-python")
-        monkeypatch.setattr(device_memory, "installed_memories", lambda: ["cuda-python"])
+        monkeypatch.setattr(open_memory, "installed_memories", lambda: ["cuda-python"])
         return world
 
     return make

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 from fake_tensorrt import API
 
-from engines import tensorrt
+import engines
 
 pytestmark = pytest.mark.unit
 
-FOLDER = Path(tensorrt.__file__).parent
+FOLDER = Path(engines.__file__).parent
 # Which class a variable is of, by module; `trt` and `.module` are TensorRT's module everywhere.
 VARIABLES = {
-    "bindings": {"engine": "ICudaEngine"},
-    "engine_builder": {
+    "tensorrt/bindings": {"engine": "ICudaEngine"},
+    "tensorrt/engine_builder": {
         "builder": "Builder",
         "get_timing_cache()": "ITimingCache",
         "config": "IBuilderConfig",
@@ -27,17 +27,17 @@ VARIABLES = {
         "engine": "ICudaEngine",
         "strategy": "CudaGraphStrategy",
     },
-    "layers": {"engine": "ICudaEngine", "inspector": "EngineInspector"},
-    "log": {},
-    "network": {
+    "tensorrt/layers": {"engine": "ICudaEngine", "inspector": "EngineInspector"},
+    "tensorrt/log": {},
+    "tensorrt/network": {
         "builder": "Builder",
         "network": "INetworkDefinition",
         "parser": "OnnxParser",
         "parser_error": "ParserError",
         "tensor": "ITensor",
     },
-    "runtime": {"runtime": "Runtime"},
-    "staged": {"context": "IExecutionContext"},
+    "tensorrt/runtime": {"runtime": "Runtime"},
+    "tensorrt/staged": {"context": "IExecutionContext"},
 }
 # Used only where a version has them.
 OPTIONAL = {

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from engines.tensorrt.flavours import load_flavour
+from engines.flavours import load_flavour
 from engines.tensorrt.network import check_border, parse
 from ptame_deploy.artifacts import GraphManifest, read_manifest
 from ptame_deploy.cli import run

@@ -7,10 +7,10 @@ import types
 import onnx
 import pytest
 
+from engines.flavours import Flavour, load_flavour
 from engines.plan import Profile, read_plan
 from engines.tensorrt import build as build_module
 from engines.tensorrt import engine_builder
-from engines.tensorrt.flavours import Flavour, load_flavour
 from ptame_deploy.cli import run
 from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError
 from ptame_deploy.storage import sha256_of_file

@@ -9,10 +9,10 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from engines.device_memory import open_device_memory
+from engines.flavours import RTX_COMPUTE_CAPABILITIES, load_flavour
 from engines.gpu import find_gpu
 from engines.onnx_runtime import OnnxRuntime
-from engines.tensorrt.flavours import RTX_COMPUTE_CAPABILITIES, load_flavour
+from engines.open_memory import open_device_memory
 from engines.tensorrt.layers import read_layers
 from engines.tensorrt.open_plan import open_plan
 from ptame_deploy.cli import run

@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from engines import device_memory
+from engines import open_memory
 from engines.gpu import Gpu
 from engines.plan import PLAN_FILE, PLAN_MANIFEST
 from engines.tensorrt.open_plan import open_plan
@@ -106,7 +106,7 @@ def test_nor_without_a_package_for_memory(world, gpu, tiny_plan, monkeypatch):
     gpu.failures["cudaGetDeviceCount"] = "cudaErrorInsufficientDriver"
     with pytest.raises(MissingRequirementError, match="cudaErrorInsufficientDriver"):
         open_plan(tiny_plan)
-    monkeypatch.setattr(device_memory, "installed_memories", list)
+    monkeypatch.setattr(open_memory, "installed_memories", list)
     with pytest.raises(MissingRequirementError, match="needs a package for GPU memory"):
         open_plan(tiny_plan)
     assert not world.deserialised

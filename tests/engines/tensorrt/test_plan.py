@@ -3,9 +3,9 @@ import shutil
 
 import pytest
 
+from engines.flavours import Flavour, check_supports
 from engines.gpu import Gpu
 from engines.plan import PLAN_FILE, PLAN_MANIFEST, Profile, check_runs_here, read_plan
-from engines.tensorrt.flavours import Flavour, check_supports
 from ptame_deploy.cli import run
 from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError
 

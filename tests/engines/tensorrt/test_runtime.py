@@ -9,8 +9,8 @@ import pytest
 from fake_tensorrt import Module, Tensor
 
 from engines.device_memory import CudaError
+from engines.flavours import Flavour
 from engines.runtime import Runtime, Staged
-from engines.tensorrt.flavours import Flavour
 from engines.tensorrt.runtime import KEPT_SIZES, TensorRtRuntime
 from ptame_deploy.errors import (
     ArtifactError,

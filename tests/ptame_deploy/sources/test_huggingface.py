@@ -4,10 +4,10 @@ import shutil
 import pytest
 import torch
 
-from ptame_deploy.backbones import load_backbone
 from ptame_deploy.cli import run
 from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError
 from ptame_deploy.sources.huggingface import read_processor
+from ptame_deploy.sources.load import load_backbone
 from ptame_deploy.vision import import_torchvision
 from tests.conftest import TINY_OPTIONS
 

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from ptame_deploy.backbones import load_backbone
 from ptame_deploy.cli import run
 from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.sources.load import load_backbone
 
 pytestmark = pytest.mark.integration
 REMOTE = """

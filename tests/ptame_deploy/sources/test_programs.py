@@ -7,9 +7,9 @@ import sys
 import pytest
 import torch
 
-from ptame_deploy.backbones import load_backbone
 from ptame_deploy.cli import run
 from ptame_deploy.errors import ArtifactError, InvalidInputError
+from ptame_deploy.sources.load import load_backbone
 from tests.conftest import TINY_OPTIONS
 
 pytestmark = pytest.mark.integration

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from ptame_deploy import Explainer
-from ptame_deploy.backbones import load_backbone
 from ptame_deploy.cli import run
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.precision.blocks import logit_nodes
+from ptame_deploy.sources.load import load_backbone
 
 TREE = '''
 import torch
