@@ -31,7 +31,7 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive bench-gpu survey report environment triton-environment cpp-headers foreign-models clean
+.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive bench-gpu fuzz survey report environment triton-environment cpp-headers foreign-models clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
@@ -44,6 +44,7 @@ help:
 	@echo "make bench-serving  servers under load, with and without dynamic batching"
 	@echo "make bench-archive  photos a second of ptame explain-archive, by one worker and by two"
 	@echo "make bench-gpu  precisions, PyTorch's modes and RISE on a GPU (PYTHON: one with CUDA builds)"
+	@echo "make fuzz      break every kind of file that is read, 2,000 times each (half an hour)"
 	@echo "make survey    export 89 timm models, and tell which hold (an hour)"
 	@echo "make bench     reproduce the README's tables of speed and precision, and check their limits"
 
@@ -166,6 +167,14 @@ bench-gpu:
 	$(PYTHON) scripts/demo_photos.py bench-work/photos --crops bench-work/crops
 	$(PYTHON) scripts/benchmark_precision.py --runtimes "$(BENCH_GPU_RUNTIMES)" --batches 1,8,64 \
 		--rise-masks 4000 --json "$(BENCH_GPU_JSON)" $(BENCH_PRECISION_ARGUMENTS)
+
+# Breaks every kind of file that is read, thousands of times.
+FUZZ_ARGUMENTS ?= --count 2000
+
+fuzz: $(ENVIRONMENT)
+	$(BIN)/ptame export --backbone mobilenet_v3_small --weights random --auxiliary mobilenet_v3_small \
+		--auxiliary-weights random -o bench-work/fuzzed
+	$(BIN)/python tests/doubles/fuzz_readers.py --graph bench-work/fuzzed $(FUZZ_ARGUMENTS)
 
 survey: $(ENVIRONMENT)
 	$(BIN)/python scripts/survey.py --json "$(SURVEY_JSON)" --table "$(SURVEY_TABLE)"

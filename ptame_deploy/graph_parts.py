@@ -32,6 +32,20 @@ def extract_classifier(fused: Path, path: Path) -> None:
     _extract(model, fused.parent, path, ["image"], ["logits"])
 
 
+def refuse_contrast(manifest: GraphManifest) -> None:
+    """Refuse a graph of contrasts where maps of single classes are needed.
+
+    Raises:
+        InvalidInputError: it is one.
+    """
+    if manifest.contrast is not None:
+        message = (
+            "Maps of a contrast (--contrast) say why one class and not another: no measure of one "
+            "class's map can judge them. Export the graph without --contrast."
+        )
+        raise InvalidInputError(message)
+
+
 def choose_classes(fused: Path, manifest: GraphManifest, path: Path) -> Path:
     """Turn a graph that explains its own best classes into one that is told them.
 
@@ -51,12 +65,7 @@ def choose_classes(fused: Path, manifest: GraphManifest, path: Path) -> Path:
         InvalidInputError: the folder cannot be written, or the graph's maps are contrasts.
         MissingRequirementError: the disk is full.
     """
-    if manifest.contrast is not None:
-        message = (
-            "Maps of a contrast (--contrast) say why one class and not another: no measure of one "
-            "class's map can judge them. Export the graph without --contrast."
-        )
-        raise InvalidInputError(message)
+    refuse_contrast(manifest)
     if manifest.takes_classes:
         return fused
     import onnx

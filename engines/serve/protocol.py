@@ -19,6 +19,7 @@ from ptame_deploy.errors import InvalidInputError
 
 HEADER_LENGTH = "inference-header-content-length"
 _DIGITS = 20  # of a length in a header
+_LONGEST_NAME = 300  # of a tensor or a type
 _LARGEST_SIZE = 2**31 - 1  # of a dimension
 _TYPES = {name: np.dtype(dtype) for dtype, name in DATATYPES.items()}
 
@@ -37,9 +38,9 @@ class TensorParameters(_Lenient):
 class RequestTensor(_Lenient):
     """An input."""
 
-    name: str
+    name: str = Field(max_length=_LONGEST_NAME)
     shape: list[int] = Field(max_length=8)
-    datatype: str
+    datatype: str = Field(max_length=_LONGEST_NAME)
     parameters: TensorParameters = TensorParameters()
     data: list[Any] | None = None
 
@@ -47,7 +48,7 @@ class RequestTensor(_Lenient):
 class WantedTensor(_Lenient):
     """An output that is asked for."""
 
-    name: str
+    name: str = Field(max_length=_LONGEST_NAME)
     parameters: TensorParameters = TensorParameters()
 
 

@@ -110,13 +110,17 @@ def open_subject(
 def _open_models(models: Sequence[Path], workspace: Path) -> "tuple[list[BenchGraphs], list[Path]]":
     from bench.graphs import check_made_of, graphs_of_artifact
     from engines.plan import holds_plan
+    from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest, read_manifest
     from ptame_deploy.errors import InvalidInputError
+    from ptame_deploy.graph_parts import refuse_contrast
 
     engines = [folder for folder in models if holds_plan(folder)]
     folders = [folder for folder in models if folder not in engines]
     if not folders:
         message = "--model: give the folder of the FP32 graph too; its classifier is the judge."
         raise InvalidInputError(message)
+    for folder in folders:  # before anything is written
+        refuse_contrast(read_manifest(folder, GRAPH_MANIFEST, GraphManifest))
     opened = [
         (folder, graphs_of_artifact(folder, workspace / "graphs" / str(number)))
         for number, folder in enumerate(folders)

@@ -101,7 +101,7 @@ def _from_source(
 def _class_names(given: str | Sequence[str]) -> tuple[str, ...]:
     if given == "imagenet":
         return imagenet_class_names()
-    names = _read_names(given) if isinstance(given, str) else list(given)
+    names = read_class_names(given) if isinstance(given, str) else list(given)
     cleaned = tuple(" ".join(name.split()) for name in names)
     for name in cleaned:
         if not is_class_name(name):
@@ -112,7 +112,15 @@ def _class_names(given: str | Sequence[str]) -> tuple[str, ...]:
     return cleaned
 
 
-def _read_names(given: str) -> list[str]:
+def read_class_names(given: str) -> list[str]:
+    """Read a file of class names.
+
+    Args:
+        given: a JSON list, or one name a line.
+
+    Raises:
+        InvalidInputError: it cannot be read, or holds something else.
+    """
     path = Path(given)
     try:
         text = path.read_text(encoding="utf-8")

@@ -76,6 +76,7 @@ def test_one_class_is_no_contrast(given, best, export_tiny, real_photos, tmp_pat
     command = ["evaluate", "--model", str(best), "--images", photo, "-o", str(tmp_path / "v")]
     assert run(command) == 2
     assert "Export the graph without --contrast" in capsys.readouterr().err
+    assert not (tmp_path / "v").exists()
     options = ["--contrast", "--head", "sigmoid"]
     assert export_tiny(tmp_path / "m", *options, factory="one") == 2
     assert "needs two classes" in capsys.readouterr().err
