@@ -4,6 +4,7 @@ A reader holds where every broken file is either read or refused with one of `pt
 within a time and an amount of memory, and nothing but its own outputs is written.
 """
 
+import copy
 import faulthandler
 import json
 import os
@@ -23,6 +24,7 @@ from ptame_deploy.errors import PtameError
 
 SECONDS = 30  # of one file, on a busy machine
 MEGABYTES = 1500  # by which one file may make the process grow
+UNREADABLE = 77
 ODD = [
     None, True, -1, 0, 1, 2**31, 2**63, -(2**70), 1e308, 1e-320, "", "\x00", "..", "/etc/passwd",
     "../x", "x" * 5000, "\ud800", [], {}, [[]], {"": None}, [None] * 300, "float32", "1e999",
@@ -99,9 +101,11 @@ def _broken_json(data: bytes, dice: random.Random) -> bytes:
         if dice.random() < 0.2:
             del holder[key]
         elif isinstance(holder, dict) and dice.random() < 0.1:
-            holder[dice.choice(["", "x" * 300, "files", "__class__"])] = dice.choice(ODD)
+            holder[dice.choice(["", "x" * 300, "files", "__class__"])] = copy.deepcopy(
+                dice.choice(ODD)
+            )
         else:
-            holder[key] = dice.choice(ODD)
+            holder[key] = copy.deepcopy(dice.choice(ODD))
     return json.dumps(document).encode("utf-8", "surrogatepass")
 
 
@@ -139,8 +143,13 @@ def _children(
                 outcome.faults.append(f"{reader.name}, file {last} of seed {seed}: {fault}")
     _, status = os.waitpid(child, 0)
     if os.WIFEXITED(status) and last < numbers.stop - 1:
-        message = f"{reader.name} does not read the file as it was made"
-        raise AssertionError(message)
+        code, number = os.WEXITSTATUS(status), last + 1
+        if code == UNREADABLE:
+            message = f"{reader.name} does not read the file as it was made"
+            raise AssertionError(message)
+        outcome.kinds["exit"] += 1
+        outcome.faults.append(f"{reader.name}, file {number} of seed {seed}: exit {code}")
+        return number + 1
     if os.WIFSIGNALED(status):
         number = signal.Signals(os.WTERMSIG(status)).name
         outcome.kinds[number] += 1
@@ -158,7 +167,7 @@ def _read_all(
             reader.read(path)
         except BaseException:
             traceback.print_exc()
-            os._exit(1)
+            os._exit(UNREADABLE)
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
