@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ptame_deploy.errors import CheckFailedError, MissingRequirementError
@@ -38,12 +38,14 @@ class RunningServer:
         log: what it prints.
         grpc: its address for gRPC, where it has one.
         runs: what runs the graphs in it.
+        pid: of its process, where it is but one.
     """
 
     http: str
     log: Path
     grpc: str | None = None
     runs: str | None = None
+    pid: int | None = None
 
 
 def triton_environment() -> Path:
@@ -127,14 +129,14 @@ def ptame_serve(
     words = [sys.executable, "-m", "ptame_deploy", "serve", str(model), "--port", str(port)]
     runs = f"ONNX Runtime {onnxruntime.__version__}"
     server = RunningServer(f"http://127.0.0.1:{port}", workspace / "log.txt", None, runs)
-    with _running([*words, *options], server, {}):
-        yield server
+    with _running([*words, *options], server, {}) as process:
+        yield replace(server, pid=process.pid)
 
 
 @contextmanager
 def _running(
     words: Sequence[str], server: RunningServer, variables: dict[str, str]
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     with server.log.open("w", encoding="utf-8") as output:
         process = subprocess.Popen(  # noqa: S603 - our own words
             words, env=os.environ | variables, stdout=output, stderr=output
@@ -147,7 +149,7 @@ def _running(
                 message = f"{Path(words[0]).name} did not start:\n{said}"
                 raise CheckFailedError(message)
             time.sleep(0.3)
-        yield
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         try:

@@ -93,13 +93,19 @@ def read_foreign_graph(
     if not path.is_file():
         message = f"{path} does not exist."
         raise InvalidInputError(message)
-    model = inliner.inline_local_functions(load_graph(path))
+    model = load_graph(path)
     if is_large(model):
         message = f"{path} holds over 2 GB of weights, which cannot be merged."
         raise InvalidInputError(message)
-    digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
-    _drop_weights_from_inputs(model)
-    model = shape_inference.infer_shapes(model)
+    try:
+        model = inliner.inline_local_functions(model)
+        digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+        _drop_weights_from_inputs(model)
+        model = shape_inference.infer_shapes(model)
+    except Exception as error:  # ONNX's own share no base but Exception
+        reason = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
+        message = f"{path} is an ONNX graph that contradicts itself: {reason}"
+        raise ArtifactError(message) from error
     image, layout = find_image(path, model, input_name)
     shape = image_shape(image, layout, size or (DEFAULT_SIDE, DEFAULT_SIDE))
     dtype = DTYPES[image.type.tensor_type.elem_type]

@@ -9,7 +9,7 @@ from ptame_deploy.errors import ArtifactError, CheckFailedError, InvalidInputErr
 from ptame_deploy.foreign_graph import read_foreign_graph
 from ptame_deploy.heads import probabilities
 from ptame_deploy.sources.load import load_backbone
-from tests.doubles.onnx_classifiers import CLASSES, SIDE, saved
+from tests.doubles.onnx_classifiers import CLASSES, SIDE, classifier, saved
 
 pytestmark = pytest.mark.unit
 
@@ -166,3 +166,29 @@ def test_weights_are_hashed_and_cannot_be_replaced(tmp_path):
     assert one.source == "file theirs.onnx"
     with pytest.raises(InvalidInputError, match="brings its own weights"):
         load_backbone(str(path), weights="random")
+
+
+def test_a_graph_that_contradicts_itself_is_said(tmp_path):
+    model = classifier()
+    pool = next(node for node in model.graph.node if node.op_type == "AveragePool")
+    del pool.output[:]  # found by fuzzing
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ArtifactError, match="contradicts itself"):
+        read_foreign_graph(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    "location", ["../outside.bin", "/etc/hostname", "inside/../../outside.bin"]
+)
+def test_weights_outside_its_folder_are_refused(tmp_path, location):
+    (tmp_path / "outside.bin").write_bytes(bytes(10**5))
+    model = classifier()
+    weights = next(w for w in model.graph.initializer if w.name == "w")
+    weights.ClearField("raw_data")
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value=location)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    onnx.save(model, folder / "m.onnx")
+    with pytest.raises(ArtifactError, match="cannot be read as an ONNX graph"):
+        read_foreign_graph(folder / "m.onnx")
