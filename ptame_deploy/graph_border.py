@@ -64,12 +64,26 @@ class Border:
 
         written = opset_of(model)
         found = Border.of_graph(model)
+        if found != self and found.with_any_batch() == self:
+            message = (
+                "The graph is frozen to one batch size: the classifier's code takes it for a "
+                "number, as len(), int() and loops over a batch do. Use x.shape[0] and tensors."
+            )
+            raise CheckFailedError(message)
         if written != opset or found != self:
             message = (
                 f"The graph has opset {written} with {found}; "
                 f"asked for were opset {opset} with {self}."
             )
             raise CheckFailedError(message)
+
+    def with_any_batch(self) -> Self:
+        """Return the same with a dynamic batch."""
+        freed = (
+            [one.model_copy(update={"shape": ["batch", *one.shape[1:]]}) for one in side]
+            for side in (self.inputs, self.outputs)
+        )
+        return type(self)(*freed)
 
     def __str__(self) -> str:
         sides = (

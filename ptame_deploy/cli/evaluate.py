@@ -140,7 +140,7 @@ def evaluate(
         "--auxiliary": auxiliary,
         "--auxiliary-size": auxiliary_size,
         "--class-names": class_names,
-        "--head": head,
+        "--head": head if backbone is None else None,  # a function's, which no graph can tell
         "--input-size": input_size,
         "--resize": resize,
         "--mean": mean,

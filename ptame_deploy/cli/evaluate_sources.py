@@ -151,7 +151,7 @@ def _source_of(
         name,
         weights=networks.weights,
         preprocessing=manifest.preprocessing.model_dump(),
-        head=manifest.classifier.head,
+        head=networks.head or manifest.classifier.head,
         seed=networks.seed,
     )
     if backbone.weights.sha256 != manifest.classifier.weights.sha256:

@@ -22,6 +22,7 @@ def open_app(
         ),
     ] = None,
     weights: options.WeightsOption = None,
+    head: options.HeadOption = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; others than this machine reach 0.0.0.0.")
     ] = "127.0.0.1",
@@ -42,7 +43,7 @@ def open_app(
             backbone,
             weights=weights,
             preprocessing=manifest.preprocessing.model_dump(),
-            head=manifest.classifier.head,
+            head=head or manifest.classifier.head,
             seed=manifest.provenance.seed,
         )
     with TemporaryDirectory(prefix="ptame-app-") as workspace:

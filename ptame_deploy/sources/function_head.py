@@ -87,8 +87,10 @@ def _check(backbone: Backbone, function: Callable[[Any], Any], name: str) -> Non
     with torch.no_grad():
         with foreign_code(f"{backbone.name} fails on images of {height}x{width} pixels"):
             answer = backbone.module(images)
+            one = backbone.module(images[:1])
         with foreign_code(f"--head {name} fails on what {backbone.name} returns ({_told(answer)})"):
             found = function(answer)
+            alone = function(one)
     whole = isinstance(found, Tensor) and found.dim() == 2 and len(found) == 2
     if not whole or not found.is_floating_point() or found.shape[1] == 0:
         message = (
@@ -101,6 +103,12 @@ def _check(backbone: Backbone, function: Callable[[Any], Any], name: str) -> Non
         message = (
             f"--head {name} must return probabilities, each in [0, 1]; it returned {low:.4g} to "
             f"{high:.4g}. Does it lack a softmax or a sigmoid?"
+        )
+        raise InvalidInputError(message)
+    if not torch.allclose(alone.float(), found[:1].float(), atol=_SLACK):
+        message = (
+            f"--head {name} gives an image other probabilities alone than beside another one, or "
+            "at random. Does it take a softmax or a sum over the batch (dim 0)?"
         )
         raise InvalidInputError(message)
 

@@ -58,6 +58,23 @@ def wants_a_tensor(answer):
     return answer.softmax(1)
 
 
+def over_the_batch(answer):
+    return answer["family"].softmax(0)
+
+
+def at_random(answer):
+    return torch.rand_like(answer["family"])
+
+
+def a_loop(answer):
+    return torch.stack([row.softmax(0) for row in answer["family"]])
+
+
+def branches(answer):
+    family = answer["family"].softmax(1)
+    return family if family[0, 0] > 0.5 else 1 - family
+
+
 def one_number(answer):
     return answer["family"].softmax(1)[:, 0]
 
@@ -180,6 +197,8 @@ def test_another_function_is_another_classifier(file):
         ("no_function", "is not a function"),
         ("logits", "Does it lack a softmax or a sigmoid"),
         ("whole_numbers", r"it returned bool \(2, 3\)"),
+        ("over_the_batch", r"softmax or a sum over the batch \(dim 0\)"),
+        ("at_random", "or at random"),
         ("one_number", r"it returned float32 \(2,\)"),
         ("wants_a_tensor", r"dict of family: float32 \(2, 3\), species: float32 \(2, 6\)\): A"),
     ],
@@ -187,6 +206,33 @@ def test_another_function_is_another_classifier(file):
 def test_functions_that_are_no_heads_are_refused(file, head, message):
     with pytest.raises(InvalidInputError, match=message):
         load(file, head)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [("a_loop", "frozen to one batch size"), ("branches", "could not export the model")],
+)
+def test_what_cannot_be_traced_is_said_in_a_sentence(file, tmp_path, capfd, head, message):
+    given = ["export", "--backbone", f"{file}:build", "--head", f"{file}:{head}", *SIZES]
+    assert run([*given, "-o", str(tmp_path / "m")]) == 1
+    said = capfd.readouterr().err
+    assert message in said
+    assert len(said.splitlines()) < 20
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.integration
+def test_it_is_evaluated_beside_its_source(file, model, make_photos, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    make_photos(photos, 4)
+    source = ["--backbone", f"{file}:build", "--head", f"{file}:tree", *SIZES[2:4]]
+    few = ["--methods", "p-tame,grad-cam", "--sanity-photos", "0", "--steps", "4", "--no-gallery"]
+    given = ["evaluate", "--model", str(model), *source, "--images", str(photos), *few]
+    assert run([*given, "-o", str(tmp_path / "e")]) == 0
+    told = json.loads((tmp_path / "e" / "results.json").read_text())
+    assert [one["status"] for one in told["methods"][:2]] == ["measured", "measured"]
 
 
 def test_a_black_box_has_its_probabilities(file):
