@@ -1,9 +1,10 @@
 """Put a committed benchmark's table into the README; `--check` only compares.
 
-Five tables: what the explainer costs (results/bench-cpu.json); with ``--precision`` what each
+Six tables: what the explainer costs (results/bench-cpu.json); with ``--precision`` what each
 precision and runtime brings, beside its drift (results/bench-precision-cpu.json); with
 ``--evaluation`` how faithful each method is (results/evaluation-*.json); with ``--training`` what
-training gains on photos left out (results/training-trials-*.json); with ``--serving`` what servers
+training gains on photos left out, and with ``--seeds`` by several seeds of its masks
+(results/training-trials-*.json); with ``--serving`` what servers
 answer under load (results/bench-serving-cpu.json).
 """
 
@@ -24,6 +25,7 @@ from ptame_deploy.bootstrap import Interval, excludes_zero
 
 COST, PRECISION, EVALUATION = "bench-table", "precision-table", "evaluation-table"
 TRAINING, SERVING, RISE = "training-table", "serving-table", "rise-table"
+SEEDS = "seeds-table"
 _DATA = {
     COST: ["results/bench-cpu.json"],
     PRECISION: ["results/bench-precision-cpu.json"],
@@ -32,6 +34,11 @@ _DATA = {
         "results/training-trials-lite2-cpu.json",
         "results/training-trials-superpixels-lite2-cpu.json",
         "results/training-trials-superpixels-resnet50-cpu.json",
+    ],
+    SEEDS: [
+        "results/training-trials-superpixels-lite2-cpu.json",
+        "results/training-trials-superpixels-lite2-seed1-cpu.json",
+        "results/training-trials-superpixels-lite2-seed2-cpu.json",
     ],
     SERVING: ["results/bench-serving-cpu.json"],
     RISE: ["results/evaluation-lite2-cpu.json", "results/rise-curve-resnet50-cpu.json"],
@@ -203,6 +210,37 @@ def render_trials(trials: Sequence[dict[str, Any]]) -> str:
     return "\n\n".join([*blocks, _TRAINING_NOTE])
 
 
+def render_seeds(trials: Sequence[dict[str, Any]]) -> str:
+    """Return what training changed by several seeds of its masks, as Markdown."""
+    first = trials[0]
+    same = {(one["backbone"], one["photos"], one["photos_judged"], one["masks"]) for one in trials}
+    seeds = [one["provenance"]["seed"] for one in trials]
+    if len(same) > 1 or len(set(seeds)) < len(seeds):
+        message = f"Trials of other photos or masks, or one seed twice: {same}, seeds {seeds}."
+        raise ValueError(message)
+    lines = [f"| {first['backbone']} | {' | '.join(_TRIED.values())} |"]
+    lines.append(f"|---|{'---:|' * len(_TRIED)}")
+    for name in first["trained_minus_start"]:
+        beside = {"its start": [one["trained_minus_start"][name] for one in trials]}
+        for rival in first["trained_minus_rival"].get(name, {}):
+            found = [one["trained_minus_rival"][name][rival] for one in trials]
+            beside[CAM_NAMES[rival]] = found
+        for other, changes in beside.items():
+            cells = [_by_seed([one[column] for one in changes]) for column in _TRIED]
+            lines.append(f"| {name.partition('/')[0]}, beside {other} | {' | '.join(cells)} |")
+    note = (
+        f"Means of the differences by seeds {', '.join(map(str, seeds))} of the masks, on the same "
+        f"{first['photos_judged']} photos; bold where every seed's interval excludes 0."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def _by_seed(changes: Sequence[dict[str, float]]) -> str:
+    text = ", ".join(f"{one['mean']:+.2f}" for one in changes)
+    clear = all(one["low"] > 0 for one in changes) or all(one["high"] < 0 for one in changes)
+    return f"**{text}**" if clear else text
+
+
 def _change(start: dict[str, float], change: dict[str, float]) -> str:
     text = f"{change['mean']:+.2f}"
     if change["low"] > 0 or change["high"] < 0:
@@ -232,6 +270,7 @@ def main() -> int:
     which.add_argument("--precision", dest="name", action="store_const", const=PRECISION)
     which.add_argument("--evaluation", dest="name", action="store_const", const=EVALUATION)
     which.add_argument("--training", dest="name", action="store_const", const=TRAINING)
+    which.add_argument("--seeds", dest="name", action="store_const", const=SEEDS)
     which.add_argument("--serving", dest="name", action="store_const", const=SERVING)
     which.add_argument("--rise", dest="name", action="store_const", const=RISE)
     for line in LINES:
@@ -245,14 +284,14 @@ def main() -> int:
     name: str = arguments.name
     data = arguments.json or [Path(path) for path in _DATA[name]]
     texts = [path.read_text(encoding="utf-8") for path in data]
-    if name == EVALUATION:
-        table = render_evaluations([Evaluation.model_validate_json(text) for text in texts])
-    elif name == RISE:
-        table = render_rise_curves([Evaluation.model_validate_json(text) for text in texts])
+    if name in (EVALUATION, RISE):
+        draw = render_evaluations if name == EVALUATION else render_rise_curves
+        table = draw([Evaluation.model_validate_json(text) for text in texts])
     elif name in LINES:
         table = LINES[name](json.loads(texts[0]))
-    elif name == TRAINING:
-        table = render_trials([json.loads(text) for text in texts])
+    elif name in (TRAINING, SEEDS):
+        render_them = render_trials if name == TRAINING else render_seeds
+        table = render_them([json.loads(text) for text in texts])
     elif name == SERVING:
         table = serving_table(ServingReport.model_validate_json(texts[0]))
     else:

@@ -61,7 +61,8 @@ def test_links_and_pictures_exist():
 @pytest.mark.parametrize(
     "options",
     [
-        (), ("--precision",), ("--evaluation",), ("--rise",), ("--training",), ("--serving",),
+        (), ("--precision",), ("--evaluation",), ("--rise",), ("--training",), ("--seeds",),
+        ("--serving",),
         ("--archive",), ("--cpp",), ("--classes",),
     ],
 )  # fmt: skip
