@@ -31,7 +31,7 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive bench-gpu fuzz survey report environment triton-environment cpp-headers foreign-models clean
+.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive bench-gpu fuzz soak survey report environment triton-environment cpp-headers foreign-models clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
@@ -45,6 +45,7 @@ help:
 	@echo "make bench-archive  photos a second of ptame explain-archive, by one worker and by two"
 	@echo "make bench-gpu  precisions, PyTorch's modes and RISE on a GPU (PYTHON: one with CUDA builds)"
 	@echo "make fuzz      break every kind of file that is read, 2,000 times each (half an hour)"
+	@echo "make soak      memory over 10,000 requests and 10,000 photos (half an hour)"
 	@echo "make survey    export 89 timm models, and tell which hold (an hour)"
 	@echo "make bench     reproduce the README's tables of speed and precision, and check their limits"
 
@@ -175,6 +176,14 @@ fuzz: $(ENVIRONMENT)
 	$(BIN)/ptame export --backbone mobilenet_v3_small --weights random --auxiliary mobilenet_v3_small \
 		--auxiliary-weights random -o bench-work/fuzzed
 	$(BIN)/python tests/doubles/fuzz_readers.py --graph bench-work/fuzzed $(FUZZ_ARGUMENTS)
+
+# Memory over thousands of requests and photos.
+SOAK_JSON ?= bench-work/soak.json
+
+soak: $(ENVIRONMENT)
+	$(BIN)/ptame export --backbone mobilenet_v3_small --weights random --auxiliary mobilenet_v3_small \
+		--auxiliary-weights random -o bench-work/fuzzed
+	$(BIN)/python scripts/soak.py bench-work/fuzzed --json "$(SOAK_JSON)" $(SOAK_ARGUMENTS)
 
 survey: $(ENVIRONMENT)
 	$(BIN)/python scripts/survey.py --json "$(SURVEY_JSON)" --table "$(SURVEY_TABLE)"

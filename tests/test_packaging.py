@@ -116,3 +116,25 @@ def test_the_wheel_works_outside_the_checkout(tmp_path, tiny_artifact, photo_fol
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "out").glob("*.png"))) == 3
+
+
+@pytest.mark.integration
+def test_the_same_sources_build_the_same_bytes(tmp_path):
+    """Wheel and sdist, whenever and in whichever folder they are built."""
+    import tarfile
+
+    built = []
+    for name, when in (("one", 10**9), ("two", 10**9 + 86_401)):
+        sources, out = tmp_path / name / "sources", tmp_path / name / "out"
+        command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out)]
+        subprocess.run([*command, "--sdist", str(ROOT)], check=True, capture_output=True)
+        (sdist,) = out.glob("*.tar.gz")
+        with tarfile.open(sdist) as archive:
+            archive.extractall(sources, filter="data")
+        (unpacked,) = sources.iterdir()
+        for path in unpacked.rglob("*"):
+            os.utime(path, (when, when))
+        subprocess.run([*command, "--wheel", str(unpacked)], check=True, capture_output=True)
+        built.append({path.name: path.read_bytes() for path in out.iterdir()})
+    assert len(built[0]) == 2
+    assert built[0] == built[1]
