@@ -1,9 +1,11 @@
 """Exporting classifier and explainer as one ONNX graph that was checked before it was kept."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import onnx
 import torch
@@ -36,6 +38,7 @@ DEFAULT_OPSET = 18
 # The exporter writes this range: under it operators would have to be converted down.
 OPSETS = range(18, 24)
 TRACE_BATCH = 2  # traced with 1, some graphs would be frozen to it
+Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ def fuse(
     *,
     all_classes: bool = False,
 ) -> FusedModel:
-    """Put classifier, auxiliary and folded explainer together.
+    """Put classifier, auxiliary and folded explainer together, on the CPU.
 
     Raises:
         InvalidInputError: the explainer is for other features or classes.
@@ -171,7 +174,7 @@ def fuse(
             f"{auxiliary.name} channels {auxiliary.channels}."
         )
         raise InvalidInputError(message)
-    return FusedModel(
+    model = FusedModel(
         backbone,
         auxiliary,
         FoldedExplainer(explainer, all_classes=all_classes),
@@ -181,6 +184,18 @@ def fuse(
         map_size=options.map_size,
         contrast=options.contrast,
     )
+    return on_cpu(model)
+
+
+def on_cpu(module: Module) -> Module:
+    """Return a module whose tensors are all on the CPU, where graphs are traced and compared.
+
+    Networks that compute elsewhere are copied: they are shared, and stay where they are.
+    """
+    tensors = chain(module.parameters(), module.buffers())
+    if all(tensor.device.type == "cpu" for tensor in tensors):
+        return module
+    return copy.deepcopy(module).cpu()
 
 
 class GraphOutputs(torch.nn.Module):
@@ -271,7 +286,7 @@ def export_classifier(backbone: Backbone, path: Path) -> None:
         CheckFailedError: the exporter fails.
     """
     size = backbone.preprocessing.input_size
-    classifier = NormalisedClassifier(backbone).eval()
+    classifier = on_cpu(NormalisedClassifier(backbone).eval())
     graph = trace(
         classifier,
         [torch.zeros(TRACE_BATCH, 3, *size)],

@@ -209,6 +209,7 @@ class _Training:
             "accumulate": settings.accumulate,
             "precision": settings.hardware.precision,
             "device": device,
+            "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
             "devices": settings.hardware.devices,
             "steps": recorder.steps,
             "seconds": round(seconds, 1),

@@ -210,3 +210,34 @@ def test_a_users_own_real_classifier_exports_and_passes(tmp_path, shared_resnet5
     manifest = read_manifest(tmp_path / "m", "model.json", GraphManifest)
     assert manifest.explainer.start == "activation-map"
     assert not manifest.classifier.weights.random
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+def test_networks_on_a_gpu_are_exported_and_stay_there(tiny_file, tmp_path):
+    """As where a classifier is judged on a GPU and then exported once more (seen on an H100)."""
+    backbone, auxiliary, explainer, record = parts(tiny_file)
+    backbone.module.to("cuda")
+    auxiliary.to("cuda")
+    manifest = export(backbone, auxiliary, explainer, record, tmp_path / "m")
+    assert max(one.difference for one in manifest.parity) < 1e-4
+    assert next(backbone.module.parameters()).device.type == "cuda"
+    onnx_export.export_classifier(backbone, tmp_path / "classifier.onnx")
+
+
+def test_networks_on_the_cpu_are_not_copied(tiny_file):
+    backbone, auxiliary, explainer, _ = parts(tiny_file)
+    model = fuse(backbone, auxiliary, explainer, GraphOptions())
+    assert model.classifier.module is backbone.module
+
+
+def test_networks_elsewhere_are_copied_whole(monkeypatch):
+    """What `on_cpu` does where there is no GPU to show it: the original is left alone."""
+    module = torch.nn.Linear(2, 2)
+    elsewhere = torch.nn.Sequential(module, torch.nn.Linear(2, 2, device="meta"))
+    monkeypatch.setattr(torch.nn.Module, "cpu", lambda self: self.to_empty(device="cpu"))
+    copied = onnx_export.on_cpu(elsewhere)
+    assert copied is not elsewhere
+    assert all(tensor.device.type == "cpu" for tensor in copied.parameters())
+    assert elsewhere[0] is module
+    assert elsewhere[1].weight.is_meta
