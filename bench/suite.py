@@ -25,13 +25,12 @@ def exit_code(run: Callable[[], None]) -> int:
     return 0
 
 
-def finish_suite(
+def write_suite(
     reports: Sequence[SpeedReport], figures: Sequence[Figure], path: Path, *, seed: int
 ) -> None:
-    """Write all reports to one file, and hold the figures to their limits.
+    """Write the reports that there are to one file.
 
     Raises:
-        CheckFailedError: a figure was missed; the file is written all the same.
         InvalidInputError: the file cannot be written.
     """
     suite = SuiteReport(
@@ -41,6 +40,18 @@ def finish_suite(
         reports=list(reports),
     )
     write_text(path, manifest_json(suite))
+
+
+def finish_suite(
+    reports: Sequence[SpeedReport], figures: Sequence[Figure], path: Path, *, seed: int
+) -> None:
+    """Write all reports to one file, and hold the figures to their limits.
+
+    Raises:
+        CheckFailedError: a figure was missed; the file is written all the same.
+        InvalidInputError: the file cannot be written.
+    """
+    write_suite(reports, figures, path, seed=seed)
     console.result("")
     for figure in figures:
         console.result(figure_line(figure))

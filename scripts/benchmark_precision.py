@@ -20,7 +20,7 @@ from bench.report import speed_table, summary_lines
 from bench.results import Figure, SpeedReport
 from bench.runtimes import RuntimeChoice, RuntimeName
 from bench.speed import bench_model
-from bench.suite import exit_code, finish_suite
+from bench.suite import exit_code, finish_suite, write_suite
 from bench.timing import Sampling
 from bench.variants import Variant, form_of, recorded_drift, with_measured_drift
 from engines.torch_runtime import TorchMode, TorchPrecision
@@ -71,6 +71,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--rise-masks", type=int, default=0, help="of RISE on the first runtime's FP32 graph"
     )
+    parser.add_argument(
+        "--no-memory", action="store_true", help="no peak memory: a process a row takes its time"
+    )
+    parser.add_argument(
+        "--lowered",
+        default="fp16,int8",
+        help="precisions beside FP32; finding INT8's takes minutes",
+    )
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=Path("results/bench-precision-cpu.json"))
@@ -89,6 +97,7 @@ def _run(arguments: argparse.Namespace) -> None:
             lowered = [
                 _lower(graphs, precision, target, tuned, judged, Path(folder))
                 for precision, target in _forms(choices)
+                if precision in arguments.lowered.split(",")
             ]
             variants = list(_variants(choices, graphs, lowered))
             variants = with_measured_drift(variants, judged, say=console.info)
@@ -101,6 +110,8 @@ def _run(arguments: argparse.Namespace) -> None:
             console.warn(text)
         reports.append(report)
         figures += of_figures
+        # A machine may be lost before the next one is measured.
+        write_suite(reports, figures, arguments.json, seed=arguments.seed)
     finish_suite(reports, figures, arguments.json, seed=arguments.seed)
 
 
@@ -213,7 +224,7 @@ def _options(arguments: argparse.Namespace) -> BenchOptions:
             seconds=arguments.seconds, iterations=arguments.iterations, rounds=arguments.rounds
         ),
         rise_masks=arguments.rise_masks,
-        memory=True,
+        memory=not arguments.no_memory,
         seed=arguments.seed,
     )
 
