@@ -31,7 +31,7 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive bench-gpu fuzz soak survey report environment triton-environment cpp-headers foreign-models clean
+.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive bench-gpu fuzz soak supply-chain survey report environment triton-environment cpp-headers foreign-models clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
@@ -46,6 +46,7 @@ help:
 	@echo "make bench-gpu  precisions, PyTorch's modes and RISE on a GPU (PYTHON: one with CUDA builds)"
 	@echo "make fuzz      break every kind of file that is read, 2,000 times each (half an hour)"
 	@echo "make soak      memory over 10,000 requests and 10,000 photos (half an hour)"
+	@echo "make supply-chain  bill of materials, licences, known weaknesses"
 	@echo "make survey    export 89 timm models, and tell which hold (an hour)"
 	@echo "make bench     reproduce the README's tables of speed and precision, and check their limits"
 
@@ -177,6 +178,23 @@ fuzz: $(ENVIRONMENT)
 		--auxiliary-weights random -o bench-work/fuzzed
 	$(BIN)/python tests/doubles/fuzz_readers.py --graph bench-work/fuzzed $(FUZZ_ARGUMENTS)
 
+# Software bill of materials, licences, known weaknesses (the last asks PyPI).
+AUDIT ?= .venv-audit
+AUDIT_ENVIRONMENT := $(AUDIT)/.complete
+
+$(AUDIT_ENVIRONMENT): Makefile
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check \
+		cyclonedx-bom==7.5.0 pip-audit==2.10.1
+	@touch $@
+
+supply-chain: $(ENVIRONMENT) $(AUDIT_ENVIRONMENT)
+	@mkdir -p bench-work
+	$(AUDIT)/bin/cyclonedx-py environment $(VENV) --pyproject pyproject.toml --output-reproducible \
+		-o bench-work/sbom.json
+	$(BIN)/python scripts/dependencies.py bench-work/sbom.json --table docs/dependencies.md
+	$(AUDIT)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
 # Memory over thousands of requests and photos.
 SOAK_JSON ?= bench-work/soak.json
 
@@ -195,4 +213,4 @@ report: $(ENVIRONMENT)
 	@echo "Page:             report-work/report/report.html"
 
 clean:
-	rm -rf $(VENV) $(TRITON) $(CPP_HEADERS) $(FOREIGN) demo bench-work report-work build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(TRITON) $(AUDIT) $(CPP_HEADERS) $(FOREIGN) demo bench-work report-work build dist .mypy_cache .pytest_cache .ruff_cache
