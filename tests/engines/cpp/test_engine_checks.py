@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from engines import flavours
 from engines.gpu import find_gpu
 from engines.plan import PLAN_FILE, PLAN_MANIFEST
-from engines.tensorrt import flavours
 from ptame_deploy.artifacts import record_files
 from ptame_deploy.cli import run
 
