@@ -254,10 +254,15 @@ class GraphManifest(ArtifactManifest):
         if self.targets is not None:
             names = self.classifier.class_names
             listed = ", ".join(str(i) if names is None else names[i] for i in self.targets)
-            return f"{listed}, whatever the answer"
-        if self.top_k is None:
-            return "those that the caller gives"
-        return "the best class" if self.top_k == 1 else f"the {self.top_k} best classes"
+            told = f"{listed}, whatever the answer"
+        elif self.top_k is None:
+            told = "those that the caller gives"
+        else:
+            told = "the best class" if self.top_k == 1 else f"the {self.top_k} best classes"
+        if self.contrast is None:
+            return told
+        rival = "the best other one" if self.contrast == "best" else "the one given after it"
+        return f"{told}, each against {rival}"
 
     @property
     def cautions(self) -> list[str]:
@@ -323,7 +328,7 @@ class ExplainerManifest(ArtifactManifest):
     preprocessing: Preprocessing
     channels: list[int]
     form: Form = "weights"
-    # Of a classifier that was but a function, so that the one behind it is known again.
+    # So that a classifier is known again whose code changed, or that was but a function.
     answers: list[AnswerRecord] | None = None
     training: dict[str, Any] | None = None
 

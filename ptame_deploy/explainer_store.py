@@ -24,7 +24,7 @@ from ptame_deploy.backbones import Backbone
 from ptame_deploy.classifier_answers import other_answer, record_answers
 from ptame_deploy.errors import ArtifactError, InvalidInputError
 from ptame_deploy.explainer import ExplainerNet, SharedTerms, start_explainer
-from ptame_deploy.sources.import_string import is_function
+from ptame_deploy.sources.import_string import FUNCTION_SOURCE, is_function
 from ptame_deploy.storage import staged_artifact
 from ptame_deploy.weights import load_state, read_state_dict, state_sha256
 
@@ -91,7 +91,7 @@ def save_explainer(
             preprocessing=backbone.preprocessing,
             channels=explainer.channels,
             form="weights" if terms is None else "shared-terms",
-            answers=record_answers(backbone) if is_function(backbone) else None,
+            answers=record_answers(backbone),
             training=training,
         )
         (stage / EXPLAINER_MANIFEST).write_text(manifest_json(manifest), encoding="utf-8")
@@ -143,7 +143,8 @@ def _check_belongs(
 ) -> None:
     record = manifest.explainer
     preprocessing, weights = backbone.preprocessing, backbone.weights.sha256
-    if manifest.answers is not None and not is_function(backbone):
+    of_function = manifest.classifier.weights.source.startswith(FUNCTION_SOURCE)
+    if of_function and not is_function(backbone):
         # A function is given images in [0, 1], and has no weights that could be compared.
         preprocessing, weights = preprocessing.not_normalised(), manifest.classifier.weights.sha256
     pairs: Sequence[tuple[str, object, object]] = (
@@ -162,13 +163,14 @@ def _check_belongs(
                 f"{what}: {_short(made_with)} there, {_short(given)} here. Train one for these."
             )
             raise ArtifactError(message)
-    if manifest.answers is not None and not is_function(backbone):
+    if manifest.answers is not None:
         difference = other_answer(backbone, manifest.answers)
         if difference is not None:
             message = (
-                f"{backbone.name} is not what {manifest.classifier.name} asked when the explainer "
-                f"in {directory} was trained: of the same test image, {difference}. Give the model "
-                "behind that function, prepared in the same way (--mean, --std)."
+                f"{backbone.name} is not what {manifest.classifier.name} asked or was when the "
+                f"explainer in {directory} was trained: of the same test image, {difference}. Give "
+                "that classifier, with the same --head, prepared in the same way (--mean, --std), "
+                "or train an explainer for this one."
             )
             raise ArtifactError(message)
 

@@ -66,8 +66,9 @@ class Border:
         found = Border.of_graph(model)
         if found != self and found.with_any_batch() == self:
             message = (
-                "The graph is frozen to one batch size: the classifier's code takes it for a "
-                "number, as len(), int() and loops over a batch do. Use x.shape[0] and tensors."
+                "The graph is frozen to one batch size: code of the classifier, of its --head, or "
+                "of what is read from it takes it for a number, as len(), int() and loops over a "
+                "batch do. Use x.shape[0] and tensors, or another --auxiliary than self."
             )
             raise CheckFailedError(message)
         if written != opset or found != self:

@@ -180,7 +180,7 @@ def _show_common(manifest: "GraphManifest") -> None:
     classifier, explainer = manifest.classifier, manifest.explainer
     pooled = "" if explainer.superpixels is None else ", with superpixels"
     lines = [
-        ("classifier", f"{classifier.name}, {classifier.num_classes} classes"),
+        ("classifier", f"{classifier.name}, {classifier.num_classes} classes, {classifier.head}"),
         ("", f"weights: {classifier.weights.source}, {classifier.weights.sha256[:12]}"),
         ("explainer", f"{explainer.auxiliary}, {explainer.state} ({explainer.start}){pooled}"),
         ("explains", manifest.explained),

@@ -183,6 +183,7 @@ def load_classifier(
         seed=seed,
     )
     kind = "" if backbone.head == "softmax" else ", each for itself (sigmoid)"
+    kind = f", by {head}" if head is not None and ":" in head else kind
     console.info(f"  {backbone.num_classes} classes{kind}; {backbone.preprocessing}")
     return backbone
 

@@ -17,6 +17,8 @@ from ptame_deploy.preprocessing import Preprocessing
 from ptame_deploy.user_code import foreign_code, import_function
 from ptame_deploy.weights import record_weights
 
+FUNCTION_SOURCE = "function "  # how the source of a function's answers begins
+
 
 def from_import_string(name: str, head: Head = "softmax") -> Backbone:
     """Call a factory of the user's.
@@ -114,6 +116,6 @@ def is_function(backbone: Backbone) -> bool:
 def _of_function(name: str, function: Callable[[NDArray[np.float32]], Any], head: Head) -> Backbone:
     code = getattr(function, "__code__", None) or type(function).__call__.__code__
     digest = hashlib.sha256(code.co_code).hexdigest()
-    weights = WeightsRecord(source=f"function {name.rpartition(':')[2]}", sha256=digest)
+    weights = WeightsRecord(source=f"{FUNCTION_SOURCE}{name.rpartition(':')[2]}", sha256=digest)
     plain = Preprocessing().not_normalised()
     return Backbone(name, PythonClassifier(function, name, head), plain, 0, None, weights, head)

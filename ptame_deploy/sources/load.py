@@ -154,7 +154,10 @@ def _checked(backbone: Backbone) -> Backbone:
         raise InvalidInputError(message) from error
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[0] != 2:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        message = f"{backbone.name} must return logits (B, classes); for B = 2 it returned {got}."
+        message = (
+            f"{backbone.name} must return logits (B, classes); for B = 2 it returned {got}. Where "
+            "that is what it should return, name a function to probabilities: --head."
+        )
         raise InvalidInputError(message)
     if logits.shape[1] == 1 and backbone.head == "softmax":
         message = (

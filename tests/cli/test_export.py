@@ -209,3 +209,34 @@ def test_a_full_disk_is_3_and_leaves_nothing(tmp_path, export_tiny, capsys):
         assert export_tiny(tmp_path / "m") == 3
     assert "No room left on the disk" in capsys.readouterr().err
     assert not (tmp_path / "m").exists()
+
+
+def test_a_classifier_whose_code_changed_is_4(tmp_path, tiny_file, explainer_artifact, capsys):
+    """The same weights, the opposite answers: told by the answers to images anybody can make."""
+    changed = tmp_path / tiny_file.name
+    text = tiny_file.read_text()
+    inverted = """
+
+class Inverted(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return -self.net(x)
+
+    def state_dict(self, *args, **kwargs):
+        return self.net.state_dict(*args, **kwargs)
+
+
+_build = build
+
+
+def build():
+    return Inverted(_build())
+"""
+    changed.write_text(text + inverted)
+    given = ["--explainer", str(explainer_artifact), "-o", str(tmp_path / "m")]
+    assert run([*arguments(changed), *given]) == 4
+    assert "of the same test image, class" in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
