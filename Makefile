@@ -31,7 +31,7 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive bench-gpu fuzz soak supply-chain survey report environment triton-environment cpp-headers foreign-models clean
+.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive bench-gpu random-model fuzz soak supply-chain survey report environment triton-environment cpp-headers foreign-models clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
@@ -124,7 +124,7 @@ lint: $(ENVIRONMENT)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo > /dev/null || $(BIN)/lint-imports --no-logo
+	$(BIN)/lint-imports --no-logo
 
 # A thread a worker: more of them wait for each other. A module's tests share what they export.
 test: TESTS = -m "not slow"
@@ -170,13 +170,16 @@ bench-gpu:
 	$(PYTHON) scripts/benchmark_precision.py --runtimes "$(BENCH_GPU_RUNTIMES)" --batches 1,8,64 \
 		--rise-masks 4000 --json "$(BENCH_GPU_JSON)" $(BENCH_PRECISION_ARGUMENTS)
 
+# A small graph for what does not ask what is in it.
+random-model: $(ENVIRONMENT)
+	$(BIN)/ptame export --backbone mobilenet_v3_small --weights random --auxiliary mobilenet_v3_small \
+		--auxiliary-weights random -o bench-work/random-model
+
 # Breaks every kind of file that is read, thousands of times.
 FUZZ_ARGUMENTS ?= --count 2000
 
-fuzz: $(ENVIRONMENT)
-	$(BIN)/ptame export --backbone mobilenet_v3_small --weights random --auxiliary mobilenet_v3_small \
-		--auxiliary-weights random -o bench-work/fuzzed
-	$(BIN)/python tests/doubles/fuzz_readers.py --graph bench-work/fuzzed $(FUZZ_ARGUMENTS)
+fuzz: random-model
+	$(BIN)/python tests/doubles/fuzz_readers.py --graph bench-work/random-model $(FUZZ_ARGUMENTS)
 
 # Software bill of materials, licences, known weaknesses (the last asks PyPI).
 AUDIT ?= .venv-audit
@@ -198,10 +201,8 @@ supply-chain: $(ENVIRONMENT) $(AUDIT_ENVIRONMENT)
 # Memory over thousands of requests and photos.
 SOAK_JSON ?= bench-work/soak.json
 
-soak: $(ENVIRONMENT)
-	$(BIN)/ptame export --backbone mobilenet_v3_small --weights random --auxiliary mobilenet_v3_small \
-		--auxiliary-weights random -o bench-work/fuzzed
-	$(BIN)/python scripts/soak.py bench-work/fuzzed --json "$(SOAK_JSON)" $(SOAK_ARGUMENTS)
+soak: random-model
+	$(BIN)/python scripts/soak.py bench-work/random-model --json "$(SOAK_JSON)" $(SOAK_ARGUMENTS)
 
 survey: $(ENVIRONMENT)
 	$(BIN)/python scripts/survey.py --json "$(SURVEY_JSON)" --table "$(SURVEY_TABLE)"

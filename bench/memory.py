@@ -105,16 +105,20 @@ def reset_peak() -> None:
     _RESET_PEAK.write_text("5", encoding="ascii")
 
 
-def resident_bytes(field: str) -> int:
-    """Return this process's resident memory: ``VmRSS`` is held now, ``VmHWM`` was the peak.
+def resident_bytes(field: str, status: Path = _STATUS) -> int:
+    """Return a process's resident memory: ``VmRSS`` is held now, ``VmHWM`` was the peak.
+
+    Args:
+        field: which of the two.
+        status: ``/proc/PID/status`` of the process; this one's by default.
 
     Raises:
-        MissingRequirementError: the system does not tell.
+        MissingRequirementError: the system does not tell, or the process has ended.
     """
-    for line in _STATUS.read_text(encoding="ascii").splitlines():
+    for line in status.read_text(encoding="ascii").splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
-    message = f"{_STATUS} does not name {field}"
+    message = f"{status} does not name {field}"
     raise MissingRequirementError(message)
 
 

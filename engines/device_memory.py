@@ -12,7 +12,6 @@ from numpy.typing import DTypeLike, NDArray
 from ptame_deploy.errors import PtameError
 
 MemoryName = Literal["cuda-python", "pycuda"]
-# In the order in which they are chosen: the distribution that brings each, and how to get it.
 
 
 class CudaError(PtameError):

@@ -5,6 +5,7 @@ from importlib import metadata
 from engines.device_memory import DeviceMemory, MemoryName
 from ptame_deploy.errors import MissingRequirementError
 
+# In the order in which they are chosen: the distribution that brings each, and how to get it.
 DISTRIBUTIONS: dict[MemoryName, str] = {"cuda-python": "cuda-bindings", "pycuda": "pycuda"}
 _INSTALL: dict[MemoryName, str] = {
     "cuda-python": 'pip install "ptame-deploy[cuda]"',

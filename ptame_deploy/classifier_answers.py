@@ -1,7 +1,7 @@
-"""Is this the classifier that stands behind a function? Told by its answers to the same images.
+"""Is this the classifier that an explainer was trained for? Told by its answers to the same images.
 
-An explainer that was trained against a function from images to probabilities knows no weights; the
-classifier with which it is exported shows by its answers that it is the one that was asked.
+Weights do not tell all: the code around them may have changed, and of a function from images to
+probabilities, which may ask anything, there are none.
 """
 
 import numpy as np

@@ -129,8 +129,9 @@ def compare(reference: Answers, found: Answers) -> DriftRecord:
     top = reference.top
     rows = np.arange(len(top))
     difference = np.abs(reference.probability - found.probability)
-    both, maps = found.maps_of(reference.explained)
-    _, own = reference.maps_of(reference.explained)
+    compared = reference.explained
+    both, maps = found.maps_of(compared)
+    _, own = reference.maps_of(compared)
     if not both.any():
         message = "The two graphs explain no class in common on any of these photos."
         raise CheckFailedError(message)

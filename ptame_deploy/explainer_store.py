@@ -144,7 +144,7 @@ def _check_belongs(
     record = manifest.explainer
     preprocessing, weights = backbone.preprocessing, backbone.weights.sha256
     of_function = manifest.classifier.weights.source.startswith(FUNCTION_SOURCE)
-    if of_function and not is_function(backbone):
+    if of_function and manifest.answers is not None and not is_function(backbone):
         # A function is given images in [0, 1], and has no weights that could be compared.
         preprocessing, weights = preprocessing.not_normalised(), manifest.classifier.weights.sha256
     pairs: Sequence[tuple[str, object, object]] = (

@@ -12,6 +12,11 @@ _TINY = 1e-12
 Head = Literal["softmax", "sigmoid"]
 
 
+def names_function(head: str | None) -> bool:
+    """Whether a head is a function's import string rather than a head's name."""
+    return head is not None and ":" in head
+
+
 def checked_head(text: str | None) -> Head | None:
     """Return a head by name; None stays None.
 

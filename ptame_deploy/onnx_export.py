@@ -54,7 +54,7 @@ class GraphOptions:
     opset: int = DEFAULT_OPSET
 
     @property
-    def explained(self) -> int | None:
+    def explained_count(self) -> int | None:
         """How many classes a graph explains; None where the caller says which."""
         return None if self.takes_classes else len(self.targets) or self.top_k
 
@@ -144,7 +144,7 @@ def export(
             inputs=border.inputs,
             outputs=border.outputs,
             map_size=(int(height), int(width)),
-            top_k=options.explained,
+            top_k=options.explained_count,
             targets=list(options.targets) or None,
             contrast=options.contrast,
             opset=opset_of(graph),
@@ -242,7 +242,7 @@ def export_graph(
         input_size=input_size,
         map_size=input_size if options.map_size == "input" else model.native_size,
         num_classes=model.num_classes,
-        top_k=options.explained,
+        top_k=options.explained_count,
         uint8_input=options.uint8_input,
     )
     opset = _opset(model, options.opset)

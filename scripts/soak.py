@@ -25,12 +25,14 @@ import numpy as np
 from PIL import Image
 
 from bench.device import describe_device
+from bench.memory import resident_bytes
 from bench.servers import ptame_serve
 from bench.suite import exit_code
 from engines.explainer import Explainer
+from engines.triton.config import DATATYPES
 from ptame_deploy.artifacts import Provenance
 from ptame_deploy.cli import console
-from ptame_deploy.errors import CheckFailedError
+from ptame_deploy.errors import CheckFailedError, MissingRequirementError
 from ptame_deploy.storage import check_writable, write_text
 
 SECONDS_BETWEEN = 0.5
@@ -127,7 +129,7 @@ def _check_answer(kind: int, status: int, content: bytes, expected: int) -> None
 def _tensor(explainer: Explainer, path: Path) -> dict[str, Any]:
     prepared = explainer.manifest.preprocessing.apply(Image.open(path))[None]
     (image,) = explainer.inputs_of(prepared).values()
-    datatype = "UINT8" if image.dtype == np.uint8 else "FP32"
+    datatype = DATATYPES[str(image.dtype)]
     tensor = {"name": "image", "datatype": datatype, "shape": list(image.shape)}
     return {"inputs": [tensor | {"data": np.round(image, 4).reshape(-1).tolist()}]}
 
@@ -175,11 +177,10 @@ def _watched(pid: int, share: Callable[[], float]) -> Iterator[list[tuple[float,
     def watch() -> None:
         while not ended.wait(SECONDS_BETWEEN):
             try:
-                status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-                kilobytes = next(x for x in status.splitlines() if x.startswith("VmRSS")).split()[1]
-            except (OSError, StopIteration):  # it ended
+                held = resident_bytes("VmRSS", Path(f"/proc/{pid}/status"))
+            except (OSError, MissingRequirementError):  # it ended
                 return
-            samples.append((share(), int(kilobytes) / 1e3))
+            samples.append((share(), held / 1e6))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

@@ -15,7 +15,7 @@ from ptame_deploy.fused import NormalisedClassifier
 from ptame_deploy.onnx_export import export_classifier
 from ptame_deploy.onnx_session import open_graph
 from ptame_deploy.sources.function_head import FunctionHead
-from ptame_deploy.sources.import_string import PythonClassifier
+from ptame_deploy.sources.import_string import is_function
 from trainer.perturbation import Teacher
 
 _CPU_BATCH, _GPU_BATCH = 8, 64  # measured: larger ones are no faster on two cores
@@ -83,7 +83,7 @@ def can_be_kept(backbone: Backbone) -> bool:
 
     What a function asks or reads has no hash: another model or table may stand behind it tomorrow.
     """
-    return not isinstance(backbone.module, PythonClassifier | FunctionHead)
+    return not (is_function(backbone) or isinstance(backbone.module, FunctionHead))
 
 
 def classifier_identity(backbone: Backbone) -> str:

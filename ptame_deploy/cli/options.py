@@ -171,6 +171,7 @@ def load_classifier(
         MissingRequirementError: weights that cannot be downloaded.
         ArtifactError: a corrupt file of weights.
     """
+    from ptame_deploy.heads import names_function
     from ptame_deploy.sources.load import load_backbone
 
     console.info(f"Loading {name} ...")
@@ -182,8 +183,8 @@ def load_classifier(
         head=head,
         seed=seed,
     )
-    kind = "" if backbone.head == "softmax" else ", each for itself (sigmoid)"
-    kind = f", by {head}" if head is not None and ":" in head else kind
+    kinds = {"softmax": "", "sigmoid": ", each for itself (sigmoid)"}
+    kind = f", by {head}" if names_function(head) else kinds[backbone.head]
     console.info(f"  {backbone.num_classes} classes{kind}; {backbone.preprocessing}")
     return backbone
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import onnx
 
@@ -86,10 +86,7 @@ def superpixel_nodes(graph: onnx.GraphProto) -> list[str]:
         graph: a fused graph.
     """
     weighted = {node.name for node in weighted_nodes(graph)}
-    leading: set[str] = set()  # tensors behind which there are weights
-    for node in reversed(graph.node):
-        if node.name in weighted or leading & set(node.output):
-            leading |= set(node.input)
+    leading = _before_weights(graph.node, weighted)
     seen, found = {"image"}, []
     for node in graph.node:
         if node.name in weighted or node.op_type == "Shape" or not seen & set(node.input):
@@ -109,17 +106,22 @@ def logit_nodes(graph: onnx.GraphProto) -> list[str]:
     Args:
         graph: a fused graph.
     """
-    behind = _ancestors(graph, ["logits"])
-    weighted = {node.name for node in weighted_nodes(graph)} & behind
-    leading: set[str] = set()  # tensors behind which there are weights
-    for node in reversed(graph.node):
-        if node.name in behind and (node.name in weighted or leading & set(node.output)):
-            leading |= set(node.input)
+    names = _ancestors(graph, ["logits"])
+    behind = [node for node in graph.node if node.name in names]
+    weighted = {node.name for node in weighted_nodes(graph)}
+    leading = _before_weights(behind, weighted)
     return [
-        node.name
-        for node in graph.node
-        if node.name in behind - weighted and not leading & set(node.output)
+        node.name for node in behind if node.name not in weighted and not leading & set(node.output)
     ]
+
+
+def _before_weights(nodes: Sequence[onnx.NodeProto], weighted: Collection[str]) -> set[str]:
+    """Return the tensors behind which there are weights, of nodes in the graph's order."""
+    leading: set[str] = set()
+    for node in reversed(nodes):
+        if node.name in weighted or leading & set(node.output):
+            leading |= set(node.input)
+    return leading
 
 
 def min_max_nodes(graph: onnx.GraphProto) -> list[str]:

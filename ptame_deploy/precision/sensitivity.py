@@ -41,9 +41,10 @@ def error(reference: Answers, found: Answers) -> float:
         found: the lowered graph's, for the same photos.
     """
     distance = np.abs(reference.probability - found.probability).sum(axis=1) / 2
-    explained, maps = found.maps_of(reference.explained)
-    _, own = reference.maps_of(reference.explained)
-    gap = np.abs(own - maps).mean(axis=(1, 2))[explained]
+    compared = reference.explained
+    both, maps = found.maps_of(compared)
+    _, own = reference.maps_of(compared)
+    gap = np.abs(own - maps).mean(axis=(1, 2))[both]
     return float(distance.mean() + (gap.mean() if len(gap) else 1.0))
 
 

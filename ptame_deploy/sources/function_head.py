@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ptame_deploy.artifacts import WeightsRecord
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import InvalidInputError
-from ptame_deploy.sources.import_string import PythonClassifier
+from ptame_deploy.sources.import_string import is_function
 from ptame_deploy.synthetic import synthetic_images
 from ptame_deploy.user_code import foreign_code, import_function
 
@@ -57,7 +57,7 @@ def with_function_head(backbone: Backbone, name: str) -> Backbone:
     Raises:
         InvalidInputError: no such function, it fails, or it gives no probabilities.
     """
-    if isinstance(backbone.module, PythonClassifier):
+    if is_function(backbone):
         message = (
             f"{backbone.name} returns probabilities already: leave --head {name} away, and say "
             "--head sigmoid where they are each for itself."

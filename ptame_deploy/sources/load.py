@@ -12,7 +12,7 @@ from torch import Tensor
 from ptame_deploy.artifacts import MAX_NAME_LENGTH, is_class_name
 from ptame_deploy.backbones import Backbone, imagenet_class_names, preprocessing_of
 from ptame_deploy.errors import InvalidInputError, PtameError
-from ptame_deploy.heads import Head, checked_head
+from ptame_deploy.heads import Head, checked_head, names_function
 from ptame_deploy.sources import huggingface, import_string, library, onnx_file, programs
 from ptame_deploy.sources.function_head import with_function_head
 from ptame_deploy.weights import override_weights, record_weights
@@ -52,8 +52,8 @@ def load_backbone(
         ArtifactError: a corrupt file.
         CheckFailedError: a compiled program that does not run, or for one fixed batch alone.
     """
-    function = head if head is not None and ":" in head else None
-    named = None if function is not None else checked_head(head)
+    function = head if names_function(head) else None
+    named = checked_head(head) if function is None else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         asked_size = (preprocessing or {}).get("input_size")

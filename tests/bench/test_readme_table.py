@@ -1,8 +1,8 @@
-import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
+import readme_table
+import readme_training
 
 from bench.results import (
     Comparison,
@@ -29,16 +29,6 @@ from ptame_deploy.artifacts import Provenance, manifest_json
 from ptame_deploy.records import DriftRecord
 
 pytestmark = pytest.mark.unit
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("readme_table", ROOT / "scripts/readme_table.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -85,8 +75,8 @@ def suite():
     )
 
 
-def test_the_table_shows_figures_and_cautions(script, suite):
-    text = script.render(suite)
+def test_the_table_shows_figures_and_cautions(suite):
+    text = readme_table.render(suite)
     assert "A Processor, 2 cores; ONNX Runtime 1 CPU" in text
     pair = r"net.py:build + resnet18\*"
     assert f"| {pair} | 1 | - | 2.5 ± 1 % | **1.25** (1.20 - 1.30) | - | - → - |" in text
@@ -97,7 +87,7 @@ def test_the_table_shows_figures_and_cautions(script, suite):
     assert "some/folder" not in text
 
 
-def test_the_precision_table_shows_speed_and_drift(script, suite):
+def test_the_precision_table_shows_speed_and_drift(suite):
     drift = DriftRecord(
         photos=200, top1_agreement=0.985, probability_mean=0.01, probability_max=0.2, maps=200,
         map_mean=0.0123, map_max=0.5, pearson=0.9912, pearson_min=0.9, spearman=0.99,
@@ -109,7 +99,7 @@ def test_the_precision_table_shows_speed_and_drift(script, suite):
     ratio = report.comparisons[0].time
     faster = Comparison(name="baseline/this", batch=1, of=name, against=plain.name, time=ratio)
     changed = {"contenders": [plain, other], "comparisons": [*report.comparisons, faster]}
-    text = script.render_precision(
+    text = readme_table.render_precision(
         suite.model_copy(update={"reports": [report.model_copy(update=changed)]})
     )
     pair = r"net.py:build + resnet18\*"
@@ -146,13 +136,13 @@ def serving(suite):
     )  # fmt: skip
 
 
-def test_the_serving_table_shows_load_and_gain(script, serving, tmp_path, monkeypatch):
+def test_the_serving_table_shows_load_and_gain(serving, tmp_path, monkeypatch):
     data, readme = tmp_path / "serving.json", tmp_path / "README.md"
     data.write_text(manifest_json(serving))
     readme.write_text("<!-- serving-table -->\n<!-- /serving-table -->\n")
     words = ["readme_table.py", "--serving", "--json", str(data), "--readme", str(readme)]
     monkeypatch.setattr(sys, "argv", words)
-    assert script.main() == 0
+    assert readme_table.main() == 0
     text = readme.read_text()
     cells = "41.3 ± 3 % | 80, 120, 130"
     row = f"| triton 2 (Python backend) | 4 | {cells} | {cells} | 3.5 | **1.10** (1.00 - 1.20) |"
@@ -163,7 +153,7 @@ def test_the_serving_table_shows_load_and_gain(script, serving, tmp_path, monkey
     assert "some/folder" not in text
 
 
-def test_the_readme_is_filled_checked_and_found_outdated(script, suite, tmp_path, monkeypatch):
+def test_the_readme_is_filled_checked_and_found_outdated(suite, tmp_path, monkeypatch):
     data, readme = tmp_path / "bench.json", tmp_path / "README.md"
     data.write_text(suite.model_dump_json())
     readme.write_text("# Before\n<!-- bench-table -->\nold\n<!-- /bench-table -->\nafter\n")
@@ -171,7 +161,7 @@ def test_the_readme_is_filled_checked_and_found_outdated(script, suite, tmp_path
     def call(*options):
         arguments = ["readme_table.py", "--json", str(data), "--readme", str(readme), *options]
         monkeypatch.setattr(sys, "argv", arguments)
-        return script.main()
+        return readme_table.main()
 
     assert call("--check") == 1
     assert "old" in readme.read_text()
@@ -186,7 +176,7 @@ def test_the_readme_is_filled_checked_and_found_outdated(script, suite, tmp_path
     assert readme.read_text() == "no markers"
 
 
-def test_trials_show_start_and_change_with_its_interval(script):
+def test_trials_show_start_and_change_with_its_interval():
     def told(mean, low, high):
         return {"mean": mean, "low": low, "high": high, "photos": 9}
 
@@ -215,7 +205,7 @@ def test_trials_show_start_and_change_with_its_interval(script):
         },
         "training": {"self/all/superpixels": [{"seconds": 61.2}, {"seconds": 59.0}]},
     }
-    table = script.render_trials([trials])
+    table = readme_training.render_trials([trials])
     assert "9 of 12 photos in 4 folds, 32 masks a photo; A Processor, 2 cores; 2026-01-02" in table
     pooled, trained = [line for line in table.splitlines() if line.startswith("| self: ")]
     assert pooled == (

@@ -67,9 +67,7 @@ def readers(graph: Path) -> list[Reader]:
             _load_explainer,
             _rehash,
         ),
-        Reader(
-            "model.plan.json", partial(_plan, graph), lambda path: read_plan(path.parent), _rehash
-        ),
+        Reader("model.plan.json", partial(_plan, graph), lambda path: read_plan(path.parent)),
         Reader("weights.safetensors", partial(_weights, "safetensors"), read_state_dict),
         Reader("weights.pth", partial(_weights, "pth"), read_state_dict),
         Reader("checkpoint of a training", _checkpoint, read_checkpoint),

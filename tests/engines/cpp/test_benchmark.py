@@ -1,9 +1,8 @@
 """The benchmark of the C++ library beside Python: that it measures, and that it can fail."""
 
-import importlib.util
 import json
-from pathlib import Path
 
+import benchmark_cpp
 import pytest
 from PIL import Image
 
@@ -11,8 +10,6 @@ from bench.cpp_program import CppTurns
 from ptame_deploy.errors import CheckFailedError
 
 pytestmark = pytest.mark.integration
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -24,9 +21,6 @@ def photo(tmp_path):
 
 @pytest.fixture
 def benchmark(built, tiny_artifact, tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("bench_cpp", ROOT / "scripts/benchmark_cpp.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     for name, value in built.environment.items():
         monkeypatch.setenv(name, value)
 
@@ -34,7 +28,7 @@ def benchmark(built, tiny_artifact, tmp_path, monkeypatch):
         program, out = built.folder / "ptame-run", tmp_path / "out.json"
         words = [tiny_artifact, "--program", program, "--json", out, "--threads", 1, *words]
         monkeypatch.setattr("sys.argv", ["benchmark_cpp.py", *map(str, words)])
-        return module.main(), out
+        return benchmark_cpp.main(), out
 
     return call
 

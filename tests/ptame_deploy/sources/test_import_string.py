@@ -127,6 +127,10 @@ def test_it_is_trained_against_and_not_exported(remote, make_photos, tmp_path, c
         assert run([*words, *rest, str(tmp_path / "never")]) == 4
         assert "is not what" in capsys.readouterr().err
         assert not (tmp_path / "never").exists()
+    # Without the answers nothing tells it from others of its shape.
+    manifest = tmp_path / "explainer" / "explainer.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"answers": None}))
+    assert run([*behind, *rest, str(tmp_path / "never")]) == 4
     paper = ["--preset", "paper", "-o", str(tmp_path / "paper")]
     assert run(["train", str(photos), *own, *auxiliary, *paper]) == 2
     assert "without gradient: --preset few needs none" in capsys.readouterr().err
