@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from engines.explainer import Explainer
 from engines.explanation import Explanation
 from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.rendering import Panel
 
-Others = list[list[NDArray[np.float32] | None]]  # (h, w) by photo and rank
+Others = list[list[Panel | None]]  # by photo and rank
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,10 @@ class Beside:
                 )
                 raise InvalidInputError(message)
 
-    def maps(self, prepared: NDArray[np.uint8], explanation: Explanation) -> Others:
-        """Return its maps of an explanation's classes, by photo and rank; None where it has none.
+    def panels(self, prepared: NDArray[np.uint8], explanation: Explanation) -> Others:
+        """Draw its maps of an explanation's classes, by photo and rank; None where it has none.
+
+        Where one of the two graphs contrasts classes, each map says what it is held against.
 
         Args:
             prepared: (B, H, W, 3).
@@ -58,9 +61,18 @@ class Beside:
             mine = explainer.explain_prepared(
                 prepared[part], None if given is None else given[part]
             )
-            for wanted, classes, maps in zip(
-                explanation.class_index[part], mine.class_index, mine.saliency, strict=True
-            ):
-                known = dict(zip(classes.tolist(), maps, strict=True))
+            for photo, wanted in enumerate(explanation.class_index[part]):
+                known = {
+                    int(index): Panel(self._title(explanation, mine, photo, rank), saliency)
+                    for rank, (index, saliency) in enumerate(
+                        zip(mine.class_index[photo], mine.saliency[photo], strict=True)
+                    )
+                }
                 found.append([known.get(int(one)) for one in wanted])
         return found
+
+    def _title(self, first: Explanation, mine: Explanation, photo: int, rank: int) -> str:
+        rival = mine.rival(photo, rank)
+        if rival is not None:
+            return f"{self.name}: not {rival}"
+        return self.name if first.against is None else f"{self.name}: the class alone"

@@ -35,11 +35,13 @@ class Summary:
         rows: of the table.
         skipped: photos that could not be read, each with the reason.
         model_share: of the time, in which the model ran; the rest waited for photos and pictures.
+        others: pictures and maps in the folder that this run did not write.
     """
 
     rows: list[Row] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     model_share: float = 0.0
+    others: int = 0
 
 
 def explain_folder(
@@ -100,7 +102,7 @@ def explain_folder(
                 asked = explainer.classes_for(class_index, len(readable))
                 started = time.monotonic()
                 explanation = explainer.explain_prepared(prepared, asked)
-                others = None if beside is None else beside.maps(prepared, explanation)
+                others = None if beside is None else beside.panels(prepared, explanation)
                 sure = None
                 if keep is not None:
                     sure = masked_confidence(explainer, prepared, explanation, keep)
@@ -108,7 +110,7 @@ def explain_folder(
                 _finish(drawn)  # of the batch before: two batches are held, not more
                 for position, one in enumerate(readable):
                     own = None if sure is None else sure[position]
-                    panels = _panels(explanation, position, beside, others, keep, own)
+                    panels = _panels(explanation, position, others, keep, own)
                     maps = explanation.saliency[position]
                     drawn.append(
                         pool.submit(pictures.write, names[one.path], one.seen, panels, maps)
@@ -120,6 +122,7 @@ def explain_folder(
         _finish(drawn)
     summary.model_share = running / max(time.monotonic() - began, 1e-9)
     write_tables(explainer, summary.rows, summary.skipped, directory)
+    summary.others = _others(directory, summary.rows)
     if page:
         title = f"What {explainer.manifest.classifier.name} looks at"
         text = gallery_page(title, summary.rows, cautions, summary.skipped)
@@ -226,10 +229,16 @@ def _refuse_overwriting(photos: Sequence[Path], directory: Path, names: dict[Pat
             raise InvalidInputError(message)
 
 
+def _others(directory: Path, rows: Sequence[Row]) -> int:
+    """Count pictures and maps of earlier runs, which the tables do not tell of."""
+    written = {name for row in rows for name in (row.overlay, row.map)}
+    found = [path for path in directory.iterdir() if path.suffix in (".png", ".npy")]
+    return sum(printable(path.name) not in written for path in found)
+
+
 def _panels(
     explanation: Explanation,
     position: int,
-    beside: Beside | None,
     others: Others | None,
     keep: int | None,
     sure: NDArray[np.float32] | None,
@@ -239,9 +248,9 @@ def _panels(
         note = ""
         if sure is not None:
             kept, hidden = sure[rank]
-            note = f"only the outlined {keep} %: {kept:.1%}; without them: {hidden:.1%}"
+            note = f"outlined {keep} % alone, rest black: {kept:.1%}; these black: {hidden:.1%}"
         panels.append(Panel(explanation.heading(position, rank), saliency, keep, note))
         other = None if others is None else others[position][rank]
-        if beside is not None and other is not None:
-            panels.append(Panel(beside.name, other))
+        if other is not None:
+            panels.append(other)
     return panels

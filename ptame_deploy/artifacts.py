@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from ptame_deploy.bootstrap import Interval, excludes_zero
 from ptame_deploy.errors import ArtifactError, InvalidInputError
 from ptame_deploy.heads import Head
 from ptame_deploy.photos import printable
@@ -97,6 +98,8 @@ class ClassifierRecord(Record):
     class_names: list[str] | None = None
     weights: WeightsRecord
     head: Head = "softmax"
+    # Fields of the preprocessing that neither its source nor the user said: ImageNet's habits.
+    assumed: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _check_names(self) -> "ClassifierRecord":
@@ -143,6 +146,9 @@ class ExplainerRecord(Record):
     training_photos: int | None = None
     weights_sha256: str
     superpixels: SuperpixelRecord | None = None
+    # Of photos left out: how the map of the class next to the answer predicts that class's scores
+    # of masked copies (mean cosine). None where it was not measured.
+    other_classes: Interval | None = None
 
     @property
     def auxiliary_label(self) -> str:
@@ -289,6 +295,7 @@ class GraphManifest(ArtifactManifest):
                 f"{self.explainer.training_photos or 0} photos only, "
                 f"from start '{self.explainer.start}'"
             )
+        cautions += self._other_classes_caution()
         assumed = self.explainer.auxiliary != OWN_AUXILIARY
         if (
             assumed
@@ -300,6 +307,24 @@ class GraphManifest(ArtifactManifest):
             misses = "; ".join(self.quantisation.misses)
             cautions.append(f"{self.precision} DRIFTS from the FP32 graph: {misses}")
         return cautions
+
+    def _other_classes_caution(self) -> list[str]:
+        """Tell where maps of classes that are not the answer explain nothing, if this has such."""
+        found = self.explainer.other_classes
+        only_answers = self.top_k == 1 and self.targets is None and self.contrast is None
+        if only_answers or found is None or explains(found):
+            return []
+        caution = (
+            "maps of classes that are NOT the answer explain nothing: they agree with the "
+            f"classifier by {found.mean:.2f} ({found.low:.2f} to {found.high:.2f}) on "
+            f"{found.photos} photos left out of training, where 0 is chance"
+        )
+        return [caution]
+
+
+def explains(agreement: Interval) -> bool:
+    """Whether maps agree with their classes' scores beyond chance."""
+    return excludes_zero(agreement) and agreement.mean > 0
 
 
 class AnswerRecord(Record):
@@ -368,6 +393,20 @@ def manifest_json(manifest: BaseModel) -> str:
     return json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
 
 
+def _no_artifact(directory: Path, name: str) -> str:
+    """Say what stands where an artifact was expected."""
+    if directory.is_file() and (directory.parent / name).is_file():
+        return f"{directory} is a file of an artifact: give its folder, {directory.parent}."
+    if name == GRAPH_MANIFEST and (directory / EXPLAINER_MANIFEST).is_file():
+        return (
+            f"{directory} holds an explainer alone: put it and its classifier into one graph first "
+            f"(ptame export --explainer {directory})."
+        )
+    if name == EXPLAINER_MANIFEST and (directory / GRAPH_MANIFEST).is_file():
+        return f"{directory} holds a fused graph; an explainer (of ptame train) is expected."
+    return f"{directory} holds no {name}: not an artifact, or one that was never completed."
+
+
 def read_manifest(directory: Path, name: str, model: type[Manifest]) -> Manifest:
     """Read a manifest and check every file that it names: presence, size, hash.
 
@@ -385,8 +424,7 @@ def read_manifest(directory: Path, name: str, model: type[Manifest]) -> Manifest
         message = f"{directory} does not exist."
         raise InvalidInputError(message)
     if not path.is_file():
-        message = f"{directory} holds no {name}: not an artifact, or one that was never completed."
-        raise InvalidInputError(message)
+        raise InvalidInputError(_no_artifact(directory, name))
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -12,6 +12,9 @@ from ptame_deploy.preprocessing import Preprocessing
 from ptame_deploy.vision import import_torchvision
 
 IMAGENET_CLASSES = 1000
+# What a file or a module does not say of how photos are prepared for it; a function's are plain.
+RESIZING = ("resize", "interpolation")
+PREPARATION = (*RESIZING, "mean", "std")
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Backbone:
         class_names: a name for each class, or None.
         weights: where the weights came from, with their hash.
         head: what makes probabilities of the logits.
+        assumed: fields of the preprocessing that nobody said: ImageNet's habits.
+        doubts: what looks wrong about it, for the user to judge.
     """
 
     name: str
@@ -35,6 +40,8 @@ class Backbone:
     class_names: tuple[str, ...] | None
     weights: WeightsRecord
     head: Head = "softmax"
+    assumed: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def record(self) -> ClassifierRecord:
         """Describe the classifier for a manifest."""
@@ -45,6 +52,7 @@ class Backbone:
             class_names=names,
             weights=self.weights,
             head=self.head,
+            assumed=list(self.assumed),
         )
 
 

@@ -5,6 +5,8 @@ import difflib
 from ptame_deploy.artifacts import ClassifierRecord
 from ptame_deploy.errors import InvalidInputError
 
+_LISTED = 8  # names in an error
+
 
 def find_class(classifier: ClassifierRecord, text: str) -> int:
     """Return the index of a class that is given by its name or its number.
@@ -19,5 +21,9 @@ def find_class(classifier: ClassifierRecord, text: str) -> int:
         return int(text)
     close = difflib.get_close_matches(text, names, n=3)
     hint = f" Did you mean {', '.join(close)}?" if close else ""
-    message = f"No class {text!r}; there are 0 to {classifier.num_classes - 1}, or names.{hint}"
+    known = ""
+    if names:
+        more = ", ..." if len(names) > _LISTED else ""
+        known = f", or names: {', '.join(names[:_LISTED])}{more}"
+    message = f"No class {text!r}; there are 0 to {classifier.num_classes - 1}{known}.{hint}"
     raise InvalidInputError(message)

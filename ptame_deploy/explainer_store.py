@@ -21,9 +21,11 @@ from ptame_deploy.artifacts import (
 )
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
+from ptame_deploy.bootstrap import Interval
 from ptame_deploy.classifier_answers import other_answer, record_answers
 from ptame_deploy.errors import ArtifactError, InvalidInputError
 from ptame_deploy.explainer import ExplainerNet, SharedTerms, start_explainer
+from ptame_deploy.sources.function_head import FunctionHead
 from ptame_deploy.sources.import_string import FUNCTION_SOURCE, is_function
 from ptame_deploy.storage import staged_artifact
 from ptame_deploy.weights import load_state, read_state_dict, state_sha256
@@ -38,8 +40,9 @@ def record_explainer(
     training_preset: Preset | None = None,
     training_steps: int | None = None,
     training_photos: int | None = None,
+    other_classes: Interval | None = None,
 ) -> ExplainerRecord:
-    """Describe an explainer for a manifest."""
+    """Describe an explainer for a manifest; what is given is told in `ExplainerRecord`."""
     return ExplainerRecord(
         auxiliary=auxiliary.name,
         auxiliary_input_sizes=list(auxiliary.input_sizes),
@@ -51,6 +54,7 @@ def record_explainer(
         training_photos=training_photos,
         weights_sha256=state_sha256(explainer),
         superpixels=explainer.superpixels,
+        other_classes=other_classes,
     )
 
 
@@ -158,6 +162,8 @@ def _check_belongs(
     )
     for what, made_with, given in pairs:
         if made_with != given:
+            if what == "classifier weights" and isinstance(backbone.module, FunctionHead):
+                what = "classifier weights, or another function as --head"  # noqa: PLW2901
             message = (
                 f"The explainer in {directory} was made for {manifest.classifier.name} with other "
                 f"{what}: {_short(made_with)} there, {_short(given)} here. Train one for these."

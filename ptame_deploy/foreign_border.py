@@ -51,8 +51,9 @@ def find_image(
         raise InvalidInputError(message)
     if len(candidates) > 1:
         message = (
-            f"{path} has several image inputs ({', '.join(candidates)}): name the right one behind "
-            f"the file, {path.name}@input=NAME."
+            f"{path} takes several images ({', '.join(candidates)}), and one photo is explained. "
+            f"If an output needs but one, name it behind the file ({path.name}@output=NAME); else "
+            "make the others constants first, for instance with onnx_graphsurgeon."
         )
         raise InvalidInputError(message)
     found, layout = next(iter(candidates.items()))

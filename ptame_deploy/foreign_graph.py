@@ -6,6 +6,7 @@ what cannot be told is asked for by name.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,14 +27,13 @@ from ptame_deploy.foreign_border import (
     image_shape,
 )
 from ptame_deploy.graph_file import is_large, load_graph, opset_of, walk_nodes
-from ptame_deploy.heads import Head
+from ptame_deploy.heads import Head, are_shares
 from ptame_deploy.onnx_session import open_session
 
 if TYPE_CHECKING:
     import onnxruntime
 
 DEFAULT_SIDE = 224
-_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class ForeignGraph:
         layout: order of the image's axes.
         dtype: of the image.
         size: height and width of the image.
+        any_size: whether it takes others, too.
         num_classes: length of the answer.
         head: what makes probabilities of its logits.
         gives_probabilities: the output is probabilities.
@@ -60,6 +61,7 @@ class ForeignGraph:
     layout: Layout
     dtype: np.dtype[Any]
     size: tuple[int, int]
+    any_size: bool
     num_classes: int
     head: Head
     gives_probabilities: bool
@@ -106,17 +108,25 @@ def read_foreign_graph(
         reason = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
         message = f"{path} is an ONNX graph that contradicts itself: {reason}"
         raise ArtifactError(message) from error
+    _drop_unread_inputs(model, output_name)
     image, layout = find_image(path, model, input_name)
     shape = image_shape(image, layout, size or (DEFAULT_SIDE, DEFAULT_SIDE))
+    any_size = 0 in image_shape(image, layout, (0, 0))[1:]
     dtype = DTYPES[image.type.tensor_type.elem_type]
     example = noise(shape, dtype)
-    answers = _run(path, model, {image.name: example})
+    try:
+        answers = _run(path, model, {image.name: example})
+    except CheckFailedError as error:
+        if not any_size or size is not None:
+            raise
+        message = f"{error} It may take another size only: say which with --input-size."
+        raise InvalidInputError(message) from error
     output = find_output(path, answers, len(example), output_name)
     cut, head = before_activation(model, output)
     _keep_only(model, image, cut, shape, answers[output].reshape(len(example), -1).shape[1])
     model = with_any_batch(path, model, image.name, shape, dtype)
     found = np.concatenate([a.reshape(len(a), -1) for a in _probe(path, model, shape, dtype)])
-    probabilities = cut == output and _sum_to_one(found)
+    probabilities = cut == output and are_shares(found)
     return ForeignGraph(
         model=model,
         sha256=digest,
@@ -125,6 +135,7 @@ def read_foreign_graph(
         layout=layout,
         dtype=dtype,
         size=(shape[1], shape[2]) if layout == "nhwc" else (shape[2], shape[3]),
+        any_size=any_size,
         num_classes=found.shape[1],
         head=head,
         gives_probabilities=probabilities,
@@ -137,6 +148,37 @@ def _drop_weights_from_inputs(model: onnx.ModelProto) -> None:
     inputs = [value for value in model.graph.input if value.name not in weights]
     del model.graph.input[:]
     model.graph.input.extend(inputs)
+
+
+def _drop_unread_inputs(model: onnx.ModelProto, output_name: str | None) -> None:
+    """Forget inputs that do not matter: to the output that was named, or to any."""
+    graph = model.graph
+    outputs = [output.name for output in graph.output]
+    if output_name in outputs:
+        outputs = [output_name]
+        kept = [output for output in graph.output if output.name == output_name]
+        del graph.output[:]
+        graph.output.extend(kept)
+    nodes = _leading_to(graph, outputs)
+    read = {name for node in nodes for name in _reads(node)} | set(outputs)
+    for part, wanted in (
+        ("node", nodes), ("input", [value for value in graph.input if value.name in read]),
+    ):  # fmt: skip
+        copies = [type(one).FromString(one.SerializeToString()) for one in wanted]
+        del getattr(graph, part)[:]
+        getattr(graph, part).extend(copies)
+
+
+def _leading_to(graph: onnx.GraphProto, outputs: Sequence[str]) -> list[onnx.NodeProto]:
+    """Return the nodes that outputs are made by, in the graph's order."""
+    makers = {name: node for node in graph.node for name in node.output}
+    wanted, stack = set(), list(outputs)
+    while stack:
+        node = makers.get(stack.pop())
+        if node is not None and id(node) not in wanted:
+            wanted.add(id(node))
+            stack += _reads(node)
+    return [node for node in graph.node if id(node) in wanted]
 
 
 def _session(path: Path, model: onnx.ModelProto) -> "onnxruntime.InferenceSession":
@@ -175,14 +217,7 @@ def _keep_only(
 ) -> None:
     """Cut a graph to what leads from the image to one output, with a batch of any size."""
     graph = model.graph
-    makers = {name: node for node in graph.node for name in node.output}
-    wanted, stack = set(), [output]
-    while stack:
-        node = makers.get(stack.pop())
-        if node is not None and id(node) not in wanted:
-            wanted.add(id(node))
-            stack += _reads(node)
-    nodes = [node for node in graph.node if id(node) in wanted]
+    nodes = _leading_to(graph, [output])
     read = {name for node in nodes for name in _reads(node)}
     weights = [weight for weight in graph.initializer if weight.name in read]
     elem_type = next(
@@ -219,12 +254,3 @@ def _probe(
         image = (noise(shape, dtype, 1, seed).astype(np.float32) * scale).astype(dtype)
         found.append(next(iter(_run(path, model, {name: image}).values())))
     return found
-
-
-def _sum_to_one(found: NDArray[Any]) -> bool:
-    values = found.astype(np.float64)
-    return bool(
-        values.shape[1] > 1
-        and (values >= 0).all()
-        and np.allclose(values.sum(axis=1), 1, atol=_TOLERANCE)
-    )

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from ptame_deploy.errors import InvalidInputError
 
 _TINY = 1e-12
+_ROUNDING = 1e-3  # of sums of probabilities
 # softmax: exactly one class is right. sigmoid: any number of them (multi-label; one logit: binary).
 Head = Literal["softmax", "sigmoid"]
 
@@ -39,6 +40,16 @@ def probabilities(logits: NDArray[np.float32], head: Head = "softmax") -> NDArra
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 
+def are_shares(found: NDArray[np.float32]) -> bool:
+    """Whether answers (N, classes) are probabilities already, of which exactly one is right."""
+    values = found.astype(np.float64)
+    return bool(
+        values.shape[1] > 1
+        and (values >= 0).all()
+        and np.allclose(values.sum(axis=1), 1, atol=_ROUNDING)
+    )
+
+
 def logits_of(probability: NDArray[np.float32], head: Head = "softmax") -> NDArray[np.float32]:
     """Return logits that `probabilities` makes these (N, classes) of again."""
     certain = np.clip(np.asarray(probability, np.float64), _TINY, 1.0)
@@ -55,3 +66,16 @@ def log_probability(
     if head == "sigmoid":
         return np.asarray(-np.logaddexp(0, -logits[:, index]), np.float64)
     return np.asarray(logits[:, index] - np.logaddexp.reduce(logits, axis=1), np.float64)
+
+
+def evidence(
+    logits: NDArray[np.float64], index: int, head: Head = "softmax"
+) -> NDArray[np.float64]:
+    """Return what speaks for one class of (N, classes) logits by itself, (N,).
+
+    Its probability says that of the answer alone: under a softmax, another class's probability
+    rises with all that is hidden of the answer. Its logit does not; softmax does not see what all
+    logits have in common, so that this is taken away.
+    """
+    own = logits[:, index]
+    return np.asarray(own - logits.mean(axis=1) if head == "softmax" else own, np.float64)

@@ -117,8 +117,7 @@ def export(
     """
     options = options or GraphOptions()
     options.check(backbone.num_classes)
-    if isinstance(backbone.module, PythonClassifier):
-        raise InvalidInputError(backbone.module.no_graph)
+    check_exportable(backbone)
     model = fuse(backbone, auxiliary, explainer, options)
     with staged_artifact(directory, GRAPH_MANIFEST) as stage:
         path = stage / GRAPH_FILE
@@ -152,6 +151,16 @@ def export(
         )
         (stage / GRAPH_MANIFEST).write_text(manifest_json(manifest), encoding="utf-8")
     return manifest
+
+
+def check_exportable(backbone: Backbone) -> None:
+    """Refuse what no graph can hold, before anything is loaded for it.
+
+    Raises:
+        InvalidInputError: the classifier is a function.
+    """
+    if isinstance(backbone.module, PythonClassifier):
+        raise InvalidInputError(backbone.module.no_graph)
 
 
 def fuse(

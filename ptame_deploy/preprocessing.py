@@ -49,6 +49,11 @@ class Preprocessing(BaseModel):
         """Return what ImageNet's classifiers of a size are used to."""
         return cls(input_size=size, resize=round(min(size) / USUAL_CROP))
 
+    def at(self, size: tuple[int, int]) -> "Preprocessing":
+        """Return the same for another input size: as much of the photo is seen as before."""
+        scale = min(size) / min(self.input_size)
+        return self.model_copy(update={"input_size": size, "resize": round(self.resize * scale)})
+
     def not_normalised(self) -> "Preprocessing":
         """Return the same for a classifier that takes [0, 1]."""
         return self.model_copy(update={"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)})

@@ -89,7 +89,8 @@ def spatial_layer(name: str, module: nn.Module, shape: torch.Size) -> SpatialLay
 
     def reshape(output: Tensor) -> Tensor:
         patches = output[:, extra:].transpose(1, 2)
-        return patches.reshape(len(output), shape[2], side, side)
+        # No len(): an exported graph would be frozen to one batch.
+        return patches.reshape(output.shape[0], shape[2], side, side)
 
     return SpatialLayer(name, module, shape[2], (side, side), reshape, extra)
 

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,17 @@ def import_function(name: str, what: str) -> Callable[..., Any]:
         message = f"{what} {name!r} is not a function."
         raise InvalidInputError(message)
     return found  # type: ignore[no-any-return]
+
+
+def needs_arguments(function: Callable[..., Any]) -> bool:
+    """Whether a function cannot be called without arguments, as far as it says."""
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return True
+    except ValueError:  # a compiled one says nothing
+        return False
+    return False
 
 
 @contextmanager

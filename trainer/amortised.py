@@ -32,6 +32,7 @@ _TINY = 1e-12
 Vector = NDArray[np.float64]
 Rows = Literal["start", "all"]
 Matrix = NDArray[np.float32]
+Seen = Mapping[int, Matrix]
 
 
 class MaskProjector:
@@ -127,20 +128,25 @@ class FittedTerms:
         self.start = np.zeros(len(self.gained) + width)
         self.start[: len(self.gained)] = 1
 
-    def columns(
-        self, attended: Mapping[int, Matrix], masks: Mapping[int, Matrix], class_index: int
-    ) -> Matrix:
-        """Compute what each coefficient adds to the predicted scores of a photo's masked copies.
+    def seen(self, attended: Mapping[int, Matrix], masks: Mapping[int, Matrix]) -> Seen:
+        """Compute what each channel shows through each mask, (J, C_l) by tap that is read.
 
         Args:
             attended: (C_l, h_l * w_l) by tap that is read, what the branches give.
             masks: (J, h_l * w_l) by tap that is read, projected.
+        """
+        return {tap: masks[tap] @ attended[tap].T for tap in self.read}
+
+    def columns(self, seen: Seen, class_index: int) -> Matrix:
+        """Compute what each coefficient adds to the predicted scores of a photo's masked copies.
+
+        Args:
+            seen: of `seen`.
             class_index: the explained class.
 
         Returns:
             (J, P).
         """
-        seen = {tap: masks[tap] @ attended[tap].T for tap in self.read}  # (J, C_l)
         row = self._fusion[class_index]
         gains = [seen[tap] @ row[self._taps[tap]] for tap in self.gained]
         return np.concatenate([np.stack(gains, axis=1), *(seen[tap] for tap in self.rows)], axis=1)

@@ -137,6 +137,7 @@ def train(
     say("Fitting ...")
     found = cross_fit(fitting.folds, fitting.terms.start)
     gain = fitting.judge(found)
+    others = fitting.judge_others(found)
     explainer = started.explainer.cpu().eval()
     before = copy.deepcopy(explainer)
     terms = fitting.terms.shared(found.coefficients)
@@ -159,6 +160,7 @@ def train(
         "gains": found.coefficients[: len(fitting.terms.gained)].tolist(),
         "folds": FOLDS,
         "gain": gain.record(),
+        "other_classes": None if others is None else others.model_dump(),
         "curve": fitting.curve(found),
         "teacher": teacher.identity,
         "seconds": round(time.monotonic() - began, 1),
@@ -169,6 +171,7 @@ def train(
         record=record,
         skipped=list(skipped.names),
         gain=gain,
+        other_classes=others,
         started=before,
         shown=np.stack(fitting.shown),
         # Of an activation map nothing else need be kept; a fit is of these photos.

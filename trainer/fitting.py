@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
+from ptame_deploy.bootstrap import Interval, interval
 from ptame_deploy.explainer import ExplainerNet
 from ptame_deploy.fused import NormalisedClassifier
 from ptame_deploy.preprocessing import to_float
@@ -99,6 +100,7 @@ class Fitting:
         self._saved = time.monotonic()
         self._seen: set[str] = set()
         self._judged: list[tuple[int, Sample]] = []
+        self._others: list[tuple[int, Sample]] = []  # of the class next to the answer
         self._waiting: list[list[Sample]] = [[] for _ in range(FOLDS)]
 
     def add(self, image: NDArray[np.uint8]) -> None:
@@ -115,19 +117,23 @@ class Fitting:
             features = self.auxiliary.extract(self.classifier, whole)
             attended = {tap: self._attend(tap, features[tap]) for tap in self.terms.read}
         small = self.project.to_taps(self._pool(image, self.project.to_map(masks)))
-        columns = self.terms.columns(attended, small, scored.class_index)
+        seen = self.terms.seen(attended, small)
         shown = masks.mean(axis=(1, 2))
-        sample = make_sample(columns, scored.scores, shown, self.terms.start)
-        if sample is None:
+        answer, *others = (
+            make_sample(self.terms.columns(seen, index), scores, shown, self.terms.start)
+            for index, scores in zip(scored.classes, scored.scores, strict=True)
+        )
+        if answer is None:
             return
         # By the photo itself, so that neither order nor other photos move it to another fold.
         fold = int(photo[:8], 16) % FOLDS
         if len(self._judged) < JUDGED:
-            self._judged.append((fold, sample))
+            self._judged.append((fold, answer))
+            self._others += [(fold, other) for other in others if other is not None]
         self.photos += 1
         if len(self.shown) < SHOWN:
             self.shown.append(image)
-        self._waiting[fold].append(sample)
+        self._waiting[fold].append(answer)
         if len(self._waiting[fold]) >= _BATCH:  # one large product is faster than many small ones
             self.folds[fold].add(self._waiting[fold])
             self._waiting[fold] = []
@@ -147,6 +153,20 @@ class Fitting:
         start = np.array([agreement(one, self.terms.start) for _, one in self._judged])
         trained = np.array([agreement(one, found.left_out[fold]) for fold, one in self._judged])
         return Gain.of(MEASURE, start, trained)
+
+    def judge_others(self, found: CrossFit) -> Interval | None:
+        """Tell how maps of the class next to the answer do, on photos left out.
+
+        Nothing was fitted to them: a map of a class that is not the answer is as good as its own
+        row of the start.
+
+        Returns:
+            None for a classifier of one class.
+        """
+        if not self._others:
+            return None
+        own = np.array([agreement(one, found.left_out[fold]) for fold, one in self._others])
+        return interval(own)
 
     def curve(self, found: CrossFit) -> list[tuple[int, float]]:
         """Return how the last fold's photos are predicted by fits of 1, 2, ... other folds.
@@ -187,11 +207,11 @@ class Fitting:
         self, photo: str, image: NDArray[np.uint8], masks: NDArray[np.float32]
     ) -> PhotoScores:
         known = self._kept.get(photo)
-        if known is not None and len(known.scores) >= len(masks):
+        if known is not None and known.masks >= len(masks):
             self.known += 1
-            return PhotoScores(known.class_index, known.scores[: len(masks)])
+            return known.of_first(len(masks))
         scored = score_photo(self.teacher, image, masks, known)
-        self.passes += len(masks) + 1 if known is None else len(masks) - len(known.scores)
+        self.passes += len(masks) + 1 if known is None else len(masks) - known.masks
         self._unsaved.append((photo, scored))
         if time.monotonic() - self._saved > _SAVED_EVERY:
             self._save()

@@ -229,6 +229,7 @@ class _Training:
             record=record,
             skipped=skipped,
             gain=None if validator is None else validator.gain,
+            other_classes=None if validator is None else validator.other_classes,
             started=self._started(),
             shown=self.images[:SHOWN],
         )

@@ -19,12 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
-from ptame_deploy.heads import Head, log_probability
+from ptame_deploy.heads import Head, evidence, log_probability
 from ptame_deploy.preprocessing import to_float
 from ptame_deploy.random_masks import stream_masks
 from ptame_deploy.storage import writable
 
-SCHEMA = 1  # raised when masks or scores become others
+SCHEMA = 2  # raised when masks or scores become others
+# Classes of a photo whose scores are kept: the answer, which is fitted, and the next best one, by
+# which maps of classes that are not the answer are judged.
+SCORED = 2
 
 
 class Teacher(Protocol):
@@ -75,17 +78,27 @@ class MaskSettings:
 
 @dataclass(frozen=True)
 class PhotoScores:
-    """A photo's explained class, and that class's log-probability behind each mask.
+    """A photo's best classes, and how sure the classifier is of them behind each mask.
 
-    Log-probabilities rather than RISE's probabilities: those saturate near 0 and 1.
+    Of the answer, the log-probability (RISE's probabilities saturate near 0 and 1); of the class
+    next to it, `ptame_deploy.heads.evidence`.
 
     Attributes:
-        class_index: the classifier's own answer for the whole photo.
-        scores: (masks,) float32.
+        classes: the classifier's own `SCORED` best for the whole photo, best first.
+        scores: (classes, masks) float32.
     """
 
-    class_index: int
+    classes: tuple[int, ...]
     scores: NDArray[np.float32]
+
+    @property
+    def masks(self) -> int:
+        """How many masks there are scores for."""
+        return int(self.scores.shape[1])
+
+    def of_first(self, masks: int) -> "PhotoScores":
+        """Return the scores behind the first masks alone."""
+        return PhotoScores(self.classes, self.scores[:, :masks])
 
 
 def photo_sha256(image: NDArray[np.uint8]) -> str:
@@ -134,23 +147,25 @@ def score_photo(
         CheckFailedError: the classifier answers with NaN or infinity.
     """
     whole = to_float(image[None])
-    class_index = int(teacher(whole)[0].argmax()) if known is None else known.class_index
-    done = 0 if known is None else len(known.scores)
-    scores = np.empty(len(masks), np.float32)
-    if known is not None:
-        scores[:done] = known.scores
-    for start in range(done, len(masks), teacher.batch):
+    if known is None:
+        best = np.argsort(-np.asarray(teacher(whole)[0]), kind="stable")[:SCORED]
+        known = PhotoScores(tuple(map(int, best)), np.empty((len(best), 0), np.float32))
+    scores = np.empty((len(known.classes), len(masks)), np.float32)
+    scores[:, : known.masks] = known.scores
+    for start in range(known.masks, len(masks), teacher.batch):
         part = slice(start, start + teacher.batch)
         logits = np.asarray(teacher(whole * masks[part, None]), np.float64)
         with np.errstate(invalid="ignore"):  # what is not finite is told below
-            scores[part] = log_probability(logits, class_index, teacher.head)
+            for number, index in enumerate(known.classes):
+                measure = evidence if number else log_probability
+                scores[number, part] = measure(logits, index, teacher.head)
     if not np.isfinite(scores).all():
         message = (
             "The classifier answers with NaN or infinity to masked photos: there is nothing to "
             "learn from. Its weights are broken."
         )
         raise CheckFailedError(message)
-    return PhotoScores(class_index, scores)
+    return PhotoScores(known.classes, scores)
 
 
 class ScoreCache:
@@ -175,13 +190,10 @@ class ScoreCache:
             return {}
         try:
             with closing(self._open()) as database:
-                rows = database.execute("SELECT photo, class, scores FROM scores").fetchall()
-        except sqlite3.Error:
+                rows = database.execute("SELECT photo, classes, scores FROM scores").fetchall()
+            return {photo: _read(str(classes), scores) for photo, classes, scores in rows}
+        except (sqlite3.Error, ValueError):
             return {}
-        return {
-            photo: PhotoScores(int(class_index), np.frombuffer(scores, np.float32))
-            for photo, class_index, scores in rows
-        }
 
     def keep(self, found: Sequence[tuple[str, PhotoScores]]) -> None:
         """Add scores.
@@ -190,7 +202,9 @@ class ScoreCache:
             InvalidInputError: the folder cannot be written.
             MissingRequirementError: the disk is full.
         """
-        rows = [(photo, one.class_index, one.scores.tobytes()) for photo, one in found]
+        rows = [
+            (photo, " ".join(map(str, one.classes)), one.scores.tobytes()) for photo, one in found
+        ]
         with writable(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -199,13 +213,18 @@ class ScoreCache:
                 self.path.unlink(missing_ok=True)  # no database, or a broken one
                 self._insert(rows)
 
-    def _insert(self, rows: Sequence[tuple[str, int, bytes]]) -> None:
+    def _insert(self, rows: Sequence[tuple[str, str, bytes]]) -> None:
         with closing(self._open()) as database, database:
             database.execute(
                 "CREATE TABLE IF NOT EXISTS scores "
-                "(photo TEXT PRIMARY KEY, class INTEGER NOT NULL, scores BLOB NOT NULL)"
+                "(photo TEXT PRIMARY KEY, classes TEXT NOT NULL, scores BLOB NOT NULL)"
             )
             database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", rows)
 
     def _open(self) -> sqlite3.Connection:
         return sqlite3.connect(self.path, timeout=60)  # another training may be writing
+
+
+def _read(classes: str, scores: bytes) -> PhotoScores:
+    indices = tuple(int(index) for index in classes.split())
+    return PhotoScores(indices, np.frombuffer(scores, np.float32).reshape(len(indices), -1))

@@ -73,6 +73,8 @@ class Trained:
         record: how it was trained, for its manifest.
         skipped: photos that could not be read, each with the reason.
         gain: what training gained, or None where there were too few photos to tell.
+        other_classes: how maps of the class next to the answer agree with that class's scores of
+            masked copies of photos left out (mean cosine), or None where that was not measured.
         started: the explainer that training began with.
         shown: (n, H, W, 3) uint8, a few photos to show both on: left out where there are such.
         terms: all that training changed of an activation map, where that is all.
@@ -86,3 +88,4 @@ class Trained:
     started: ExplainerNet
     shown: NDArray[np.uint8]
     terms: SharedTerms | None = None
+    other_classes: Interval | None = None

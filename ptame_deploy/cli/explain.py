@@ -160,6 +160,11 @@ def explain_with(
         f"Explained {len(found) - len(summary.skipped)} of {len(found)} photos: pictures and "
         f"results.csv, results.json in {output}"
     )
+    if summary.others:
+        console.warn(
+            f"{output} holds {summary.others} other pictures and maps (of earlier runs?): the "
+            "tables tell of this run alone."
+        )
     console.detail(f"  the model ran {summary.model_share:.0%} of the time")
     if summary.skipped:
         from ptame_deploy.errors import InvalidInputError

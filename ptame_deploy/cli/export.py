@@ -92,7 +92,7 @@ def export(
     useful before any training where the classifier's classes are ImageNet's.
     """
     from ptame_deploy.errors import InvalidInputError
-    from ptame_deploy.onnx_export import GraphOptions
+    from ptame_deploy.onnx_export import GraphOptions, check_exportable
     from ptame_deploy.onnx_export import export as export_artifact
     from ptame_deploy.storage import check_writable
 
@@ -113,6 +113,7 @@ def export(
         head=head,
         seed=seed,
     )
+    check_exportable(classifier)
     graph_options = GraphOptions(
         top_k=top_k,
         takes_classes=takes_classes,

@@ -185,6 +185,7 @@ def _show_common(manifest: "GraphManifest") -> None:
         ("explainer", f"{explainer.auxiliary}, {explainer.state} ({explainer.start}){pooled}"),
         ("explains", manifest.explained),
         ("photos", str(manifest.preprocessing).removeprefix("photos: ")),
+        *((("", f"assumed: {', '.join(classifier.assumed)}"),) if classifier.assumed else ()),
         *(("input", _tensor(tensor)) for tensor in manifest.inputs),
         *(("output", _tensor(tensor)) for tensor in manifest.outputs),
         ("made", f"{manifest.provenance.created}: {manifest.provenance.command}"),

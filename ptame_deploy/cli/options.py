@@ -186,7 +186,25 @@ def load_classifier(
     kinds = {"softmax": "", "sigmoid": ", each for itself (sigmoid)"}
     kind = f", by {head}" if names_function(head) else kinds[backbone.head]
     console.info(f"  {backbone.num_classes} classes{kind}; {backbone.preprocessing}")
+    for doubt in backbone.doubts:
+        console.warn(doubt)
+    if backbone.assumed:
+        console.warn(
+            f"{name} does not say how photos are prepared for it. Taken to be ImageNet's usual: "
+            f"{_assumed(backbone)}. If it was trained otherwise, say so."
+        )
     return backbone
+
+
+def _assumed(backbone: "Backbone") -> str:
+    """List the options of what nobody said, with what was taken."""
+    told = []
+    for name in backbone.assumed:
+        value = getattr(backbone.preprocessing, name)
+        if isinstance(value, tuple):
+            value = ("x" if name == "input_size" else ",").join(f"{number:g}" for number in value)
+        told.append(f"--{name.replace('_', '-')} {value}")
+    return " ".join(told)
 
 
 def load_auxiliary(
@@ -300,7 +318,7 @@ def load_parts(
         MissingRequirementError: weights that cannot be downloaded.
         ArtifactError: an explainer that is corrupt or made for others.
     """
-    from ptame_deploy.artifacts import SuperpixelRecord
+    from ptame_deploy.artifacts import OWN_AUXILIARY, SuperpixelRecord
     from ptame_deploy.errors import InvalidInputError
     from ptame_deploy.explainer import start_explainer
     from ptame_deploy.explainer_store import (
@@ -335,10 +353,15 @@ def load_parts(
     if superpixels:
         net.superpixels = SuperpixelRecord()
     if start == "random":
+        reason = (
+            f"{backbone.name} has no head that its features' means go into"
+            if loaded.name == OWN_AUXILIARY
+            else f"the {backbone.num_classes} classes of {backbone.name} are not those of "
+            f"{loaded.name}"
+        )
         console.warn(
-            f"the {backbone.num_classes} classes of {backbone.name} are not those of "
-            f"{loaded.name}: the explainer starts at random and its maps mean nothing before it "
-            "is trained (ptame train)."
+            f"{reason}: the explainer starts at random and its maps mean nothing before it is "
+            "trained (ptame train)."
         )
     warn_of_assumed_classes(backbone, loaded)
     if backbone.name in shipped_explainers():

@@ -271,7 +271,9 @@ def train(
         training_preset=recipe.value,
         training_steps=result.record.get("steps"),
         training_photos=result.record["photos"],
+        other_classes=result.other_classes,
     )
+    train_recipes.tell_other_classes(result.other_classes)
     save_explainer(
         result.explainer, record, classifier, output,
         seed=seed, training=result.record, terms=result.terms,

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from ptame_deploy.auxiliaries import Auxiliary
     from ptame_deploy.backbones import Backbone
+    from ptame_deploy.bootstrap import Interval
     from trainer.result import Gain, Trained
     from trainer.sources import Photo
 
@@ -147,6 +148,8 @@ def report(path: Path, result: "Trained", classifier: "Backbone", auxiliary: "Au
         facts["Loss weights"] = record["loss"]
         facts["Device"] = f"{record['devices']} x {record['device']}, {record['precision']}"
         facts["Stopped early"] = "yes" if record.get("stopped_early") else "no"
+    if result.other_classes is not None:
+        facts["Other classes"] = describe_other_classes(result.other_classes)
     facts["Made by"] = f"ptame-deploy {__version__}"
     if classifier.weights.random or auxiliary.weights.random:
         facts["Caution"] = "RANDOM weights: maps and gains mean nothing"
@@ -181,6 +184,31 @@ def check_gain(gain: "Gain | None", *, allowed: bool) -> None:
             "start itself (ptame export without --explainer), or say --allow-no-gain."
         )
         raise CheckFailedError(message)
+
+
+def tell_other_classes(agreement: "Interval | None") -> None:
+    """Say how maps of classes do that are not the answer, and warn where they explain nothing."""
+    from ptame_deploy.artifacts import explains
+
+    if agreement is None:
+        return
+    told = describe_other_classes(agreement)
+    if explains(agreement):
+        console.result(told)
+        return
+    console.warn(
+        f"{told}. They are NOT better than chance: trust the maps of the classifier's own answers "
+        "alone (--top-k 1), or train on more photos, with such on which these classes come second."
+    )
+
+
+def describe_other_classes(agreement: "Interval") -> str:
+    """Return on one line how maps of the class next to the answer do on photos left out."""
+    return (
+        f"Maps of the class next to the answer, {agreement.photos} photos left out: agreement with "
+        f"that class's scores of masked copies {agreement.mean:.3f} (95 % interval "
+        f"{agreement.low:.3f} to {agreement.high:.3f}; 0 is chance)"
+    )
 
 
 def describe_gain(gain: "Gain") -> str:

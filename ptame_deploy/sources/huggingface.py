@@ -1,14 +1,17 @@
 """Image classifiers of Hugging Face's transformers: ``hf:NAME``, or ``hf:FOLDER``."""
 
+import socket
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ptame_deploy.backbones import Backbone, preprocessing_of
+from ptame_deploy.backbones import PREPARATION, Backbone, preprocessing_of
 from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError
 from ptame_deploy.preprocessing import (
     IMAGENET_MEAN,
@@ -55,12 +58,17 @@ def from_transformers(name: str, *, pretrained: bool) -> Backbone:
     transformers = _import_transformers()
     where = name.removeprefix(PREFIX)
     local = Path(where).is_dir()
+    offline = not local and _no_network()  # else it would try for half a minute
     try:
-        config = transformers.AutoConfig.from_pretrained(where, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(
+            where, trust_remote_code=False, local_files_only=offline
+        )
         kind = transformers.AutoModelForImageClassification
         # No code from a repository runs; weights come from safetensors or tensors alone.
         model = (
-            kind.from_pretrained(where, dtype=torch.float32, trust_remote_code=False)
+            kind.from_pretrained(
+                where, dtype=torch.float32, trust_remote_code=False, local_files_only=offline
+            )
             if pretrained
             else kind.from_config(config)
         )
@@ -78,7 +86,9 @@ def from_transformers(name: str, *, pretrained: bool) -> Backbone:
         reason = str(error).strip().split("\n", maxsplit=1)[0]
         message = f"{name} is no image classifier that transformers knows: {reason}"
         raise InvalidInputError(message) from error
-    prepared = _processor(transformers, where, config)
+    prepared = _processor(transformers, where)
+    assumed = () if prepared else PREPARATION
+    prepared = prepared or _usual(config)
     module = _Logits(model, flip_channels=bool(prepared.get("do_flip_channel_order")))
     names = tuple(str(config.id2label[i]) for i in range(config.num_labels))
     multi = config.problem_type == "multi_label_classification"
@@ -90,18 +100,36 @@ def from_transformers(name: str, *, pretrained: bool) -> Backbone:
         None if names == tuple(f"LABEL_{i}" for i in range(len(names))) else names,
         record_weights(module, f"transformers {where}" if not local else f"folder {where}"),
         head="sigmoid" if multi else "softmax",
+        assumed=assumed,
     )
 
 
-def _processor(transformers: ModuleType, where: str, config: Any) -> dict[str, Any]:
-    """Return the image processor's fields; without one, ImageNet's habits at the model's size."""
+def _no_network() -> bool:
+    """Whether the hub's name is not known here; behind a proxy only that knows."""
+    from huggingface_hub.constants import ENDPOINT
+
+    if getproxies():
+        return False
+    try:
+        socket.getaddrinfo(urlsplit(ENDPOINT).hostname, None)
+    except OSError:
+        return True
+    return False
+
+
+def _processor(transformers: ModuleType, where: str) -> dict[str, Any]:
+    """Return the image processor's fields; empty without one."""
     try:
         found, _ = transformers.ImageProcessingMixin.get_image_processor_dict(where)
     except OSError:
-        side = getattr(config, "image_size", 224)
-        return {"size": {"shortest_edge": side}, "crop_pct": USUAL_CROP}
+        return {}
     fields: dict[str, Any] = found
     return fields
+
+
+def _usual(config: Any) -> dict[str, Any]:
+    """Return the fields of ImageNet's habits at a model's size."""
+    return {"size": {"shortest_edge": getattr(config, "image_size", 224)}, "crop_pct": USUAL_CROP}
 
 
 def read_processor(name: str, prepared: dict[str, Any]) -> Preprocessing:
@@ -172,5 +200,6 @@ def _import_transformers() -> ModuleType:
     except ImportError as error:
         message = f"{PREFIX}NAME needs transformers: {_EXTRA}"
         raise MissingRequirementError(message) from error
+    transformers.utils.logging.disable_progress_bar()
     module: ModuleType = transformers
     return module

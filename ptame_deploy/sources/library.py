@@ -31,6 +31,7 @@ def from_torchvision(name: str, *, pretrained: bool) -> Backbone:
         hint = f"Did you mean {', '.join(close)}? " if close else ""
         message = (
             f"No torchvision classifier is called {name!r}. {hint}Other sources: timm:NAME, "
+            "hf:NAME or hf:FOLDER (transformers), model.onnx, model.pt2, model.pt, "
             "package.module:factory, path/to/file.py:factory."
         )
         raise InvalidInputError(message)

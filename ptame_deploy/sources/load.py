@@ -15,6 +15,12 @@ from ptame_deploy.errors import InvalidInputError, PtameError
 from ptame_deploy.heads import Head, checked_head, names_function
 from ptame_deploy.sources import huggingface, import_string, library, onnx_file, programs
 from ptame_deploy.sources.function_head import with_function_head
+from ptame_deploy.sources.probabilities import (
+    LogProbabilities,
+    looks_like_probabilities,
+    without_second_softmax,
+)
+from ptame_deploy.synthetic import synthetic_images
 from ptame_deploy.weights import override_weights, record_weights
 
 
@@ -59,8 +65,7 @@ def load_backbone(
         asked_size = (preprocessing or {}).get("input_size")
         backbone = _from_source(name, asked_size, named, pretrained=weights is None)
         if preprocessing:
-            merged = {**backbone.preprocessing.model_dump(), **preprocessing}
-            backbone = replace(backbone, preprocessing=preprocessing_of(merged))
+            backbone = _prepared_as_said(backbone, preprocessing)
         size, fresh = backbone.preprocessing.input_size, backbone.weights.random
         if weights is not None and not any(True for _ in backbone.module.parameters()):
             message = f"{name} brings its own weights: leave --weights away."
@@ -94,8 +99,19 @@ def _from_source(
     if suffix in programs.SCRIPT_SUFFIXES:
         return programs.from_script(name, asked_size)
     if ":" in name:
-        return import_string.from_import_string(name, head or "softmax")
+        return import_string.from_import_string(name, head)
     return library.from_torchvision(name, pretrained=pretrained)
+
+
+def _prepared_as_said(backbone: Backbone, said: dict[str, Any]) -> Backbone:
+    usual = backbone.preprocessing
+    if "input_size" in said and "resize" not in said:
+        usual = usual.at(said["input_size"])
+    return replace(
+        backbone,
+        preprocessing=preprocessing_of({**usual.model_dump(), **said}),
+        assumed=tuple(field for field in backbone.assumed if field not in said),
+    )
 
 
 def _class_names(given: str | Sequence[str]) -> tuple[str, ...]:
@@ -140,9 +156,11 @@ def read_class_names(given: str) -> list[str]:
 def _checked(backbone: Backbone) -> Backbone:
     """Run the classifier once: the shape of its answer is the number of classes."""
     height, width = backbone.preprocessing.input_size
+    images = torch.from_numpy(synthetic_images(2, height, width))
+    images[1] = 0
     try:
         with torch.no_grad():
-            logits = backbone.module(torch.zeros(2, 3, height, width))
+            logits = backbone.module(images)
     except (MemoryError, PtameError):
         raise
     except (Exception, SystemExit) as error:  # the classifier is foreign code
@@ -176,4 +194,14 @@ def _checked(backbone: Backbone) -> Backbone:
             f"{len(names)} class names were given for the {num_classes} classes of {backbone.name}."
         )
         raise InvalidInputError(message)
-    return replace(backbone, num_classes=num_classes)
+    backbone = without_second_softmax(replace(backbone, num_classes=num_classes), logits)
+    if _is_of_a_library(backbone.name) or isinstance(backbone.module, LogProbabilities):
+        return backbone
+    doubt = looks_like_probabilities(backbone, logits)
+    return backbone if doubt is None else replace(backbone, doubts=(doubt,))
+
+
+def _is_of_a_library(name: str) -> bool:
+    """Whether a library's habits say that a classifier gives logits."""
+    prefixes = (library.TIMM_PREFIX, huggingface.PREFIX)
+    return name.startswith(prefixes) or not (":" in name or Path(name).suffix)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ptame_deploy.artifacts import WeightsRecord
-from ptame_deploy.backbones import Backbone
+from ptame_deploy.backbones import PREPARATION, RESIZING, Backbone
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.foreign_graph import ForeignGraph, read_foreign_graph
 from ptame_deploy.onnx_classifier import OnnxClassifier
@@ -65,8 +65,11 @@ def _tensors(name: str, chosen: str) -> dict[str, str]:
 def of_graph(name: str, graph: ForeignGraph, source: str) -> Backbone:
     """Make a classifier of a graph that was read."""
     preprocessing = Preprocessing.usual(graph.size)
+    assumed: tuple[str, ...] = PREPARATION
     if graph.dtype.kind == "u":  # bytes are not normalised outside
-        preprocessing = preprocessing.not_normalised()
+        preprocessing, assumed = preprocessing.not_normalised(), RESIZING
+    if graph.any_size:
+        assumed = ("input_size", *assumed)
     return Backbone(
         name=name,
         module=OnnxClassifier(graph, name),
@@ -75,4 +78,5 @@ def of_graph(name: str, graph: ForeignGraph, source: str) -> Backbone:
         class_names=None,
         weights=WeightsRecord(source=source, sha256=graph.sha256),
         head=graph.head,
+        assumed=assumed,
     )

@@ -1,13 +1,15 @@
 """Classifiers that are a compiled PyTorch program: ``torch.export``'s, or TorchScript's."""
 
 import tempfile
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from ptame_deploy.backbones import Backbone
+from ptame_deploy.backbones import PREPARATION, Backbone
 from ptame_deploy.errors import ArtifactError, CheckFailedError, InvalidInputError
 from ptame_deploy.foreign_graph import DEFAULT_SIDE, read_foreign_graph
 from ptame_deploy.preprocessing import Preprocessing
@@ -65,9 +67,8 @@ def from_program(name: str) -> Backbone:
         raise InvalidInputError(message)
     module = _Program(program)
     preprocessing = Preprocessing.usual((int(height), int(width)))
-    return Backbone(
-        name, module, preprocessing, 0, None, record_weights(module, f"file {path.name}")
-    )
+    record = record_weights(module, f"file {path.name}")
+    return Backbone(name, module, preprocessing, 0, None, record, assumed=PREPARATION)
 
 
 def from_script(name: str, size: tuple[int, int] | None = None) -> Backbone:
@@ -86,6 +87,13 @@ def from_script(name: str, size: tuple[int, int] | None = None) -> Backbone:
     try:
         script = torch.jit.load(path, map_location="cpu").eval()
     except Exception as error:
+        if _is_pickle(path):
+            message = (
+                f"{path} is what torch.save wrote, which is no program. Of weights alone, give the "
+                "classifier's name with --backbone and the file with --weights; of a whole pickled "
+                "module, name a factory that loads it (--backbone file.py:factory)."
+            )
+            raise InvalidInputError(message) from error
         raise ArtifactError(_unreadable(path, error, "torch.jit.save wrote")) from error
     height, width = size or (DEFAULT_SIDE, DEFAULT_SIDE)
     with tempfile.TemporaryDirectory(prefix="ptame-script-") as folder:
@@ -110,7 +118,8 @@ def from_script(name: str, size: tuple[int, int] | None = None) -> Backbone:
             )
             raise CheckFailedError(message) from error
         graph = read_foreign_graph(target)
-    return of_graph(name, graph, f"file {path.name}")
+    backbone = of_graph(name, graph, f"file {path.name}")
+    return replace(backbone, assumed=("input_size", *backbone.assumed))  # a script names none
 
 
 def _existing(name: str) -> Path:
@@ -119,6 +128,15 @@ def _existing(name: str) -> Path:
         message = f"{name} does not exist."
         raise InvalidInputError(message)
     return path
+
+
+def _is_pickle(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.rpartition("/")[2] for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        return False
+    return "data.pkl" in names and "constants.pkl" not in names
 
 
 def _unreadable(path: Path, error: Exception, kind: str) -> str:

@@ -60,6 +60,10 @@ def classifier(
         ]
     elif ending:
         nodes.append(helper.make_node(ending, [raw], [answer]))
+    for number, (name, _) in enumerate(more_inputs):  # each is read on the way to the answer
+        nodes[0].input[0] = f"with{number}"
+        nodes.insert(0, helper.make_node("Where", ["true", image, name], [f"with{number}"]))
+        weights.append(numpy_helper.from_array(np.array(True), "true"))
     outputs = [helper.make_tensor_value_info(answer, TensorProto.FLOAT, [batch, classes])]
     if second_output:
         nodes.append(helper.make_node("Neg", [raw], [second_output]))

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from ptame_deploy.artifacts import GraphManifest, read_manifest
+from ptame_deploy.artifacts import ExplainerManifest, GraphManifest, read_manifest
 from ptame_deploy.errors import ArtifactError, InvalidInputError
 
 pytestmark = pytest.mark.integration
@@ -138,3 +138,42 @@ def test_files_outside_the_folder_are_refused(copy):
     edit(copy, lambda d: d["files"].update({"../../etc/passwd": d["files"]["model.onnx"]}))
     with pytest.raises(ArtifactError, match="outside its folder"):
         read(copy)
+
+
+def test_what_stands_in_an_artifacts_place_is_named(tiny_artifact, tmp_path):
+    with pytest.raises(InvalidInputError, match=rf"give its folder, {tiny_artifact}\."):
+        read(tiny_artifact / "model.onnx")
+    (tmp_path / "explainer.json").write_text("{}")
+    with pytest.raises(InvalidInputError, match=rf"ptame export --explainer {tmp_path}"):
+        read(tmp_path)
+    with pytest.raises(InvalidInputError, match="holds a fused graph; an explainer"):
+        read_manifest(tiny_artifact, "explainer.json", ExplainerManifest)
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "photos", "warned"),
+    [
+        (0.2, 0.1, 0.3, 40, False),
+        (0.02, -0.1, 0.1, 40, True),
+        (-0.2, -0.3, -0.1, 40, True),
+        (0.2, 0.1, 0.3, 3, True),
+    ],
+)
+def test_maps_of_other_classes_that_explain_nothing_are_warned_of(
+    tiny_artifact, mean, low, high, photos, warned
+):
+    found = read(tiny_artifact).model_dump()
+    found["explainer"]["other_classes"] = {
+        "mean": mean, "low": low, "high": high, "photos": photos
+    }  # fmt: skip
+    cautions = GraphManifest.model_validate(found).cautions
+    assert any("NOT the answer" in caution for caution in cautions) == warned
+
+
+def test_a_graph_of_the_answer_alone_has_no_other_classes(tmp_path, export_tiny):
+    assert export_tiny(tmp_path / "one", "--top-k", "1") == 0
+    found = read(tmp_path / "one").model_dump()
+    found["explainer"]["other_classes"] = {"mean": 0.0, "low": -0.1, "high": 0.1, "photos": 40}
+    assert not any("NOT the answer" in c for c in GraphManifest.model_validate(found).cautions)
+    found["contrast"] = "best"  # the best other class is in the map then
+    assert any("NOT the answer" in c for c in GraphManifest.model_validate(found).cautions)

@@ -104,7 +104,11 @@ def test_logits_are_taken_where_one_output_is_called_so(tmp_path):
     ("how", "chosen", "message"),
     [
         ({"second_output": "b"}, "", r"several outputs .*\(answer, b\): .*theirs.onnx@output=NAME"),
-        ({"more_inputs": [("mask", [1, 3, 8, 8])]}, "", r"several image inputs .*@input=NAME"),
+        (
+            {"more_inputs": [("mask", [1, 3, 8, 8])]},
+            "",
+            r"takes several images \(pixels, mask\).*@output=NAME",
+        ),
         ({"more_inputs": [("scale", [1])]}, "", r"takes more than an image \(scale\)"),
         ({}, "@output=nothing", r"'nothing' .* is no classifier's answer .*answer float32"),
         ({}, "@input=nothing", r"'nothing' .* is no image input .*pixels float"),
@@ -116,6 +120,46 @@ def test_what_cannot_be_told_is_asked_for(tmp_path, how, chosen, message):
     path = saved(tmp_path, **how)
     with pytest.raises(InvalidInputError, match=message):
         load_backbone(f"{path}{chosen}")
+
+
+def test_inputs_that_the_answer_does_not_need_are_left_away(tmp_path):
+    """Of a graph with two towers, the output says which image is meant."""
+    photo, other = (
+        onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, SIDE, SIDE])
+        for name in ("photo", "other")
+    )
+    answers = [
+        onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3])
+        for name in ("of_photo", "of_other")
+    ]
+    nodes = [
+        onnx.helper.make_node("ReduceMean", [image], [answer], axes=[2, 3], keepdims=0)
+        for image, answer in (("photo", "of_photo"), ("other", "of_other"))
+    ]
+    graph = onnx.helper.make_graph(nodes, "towers", [photo, other], answers)
+    path = tmp_path / "towers.onnx"
+    onnx.save(
+        onnx.helper.make_model(
+            graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8
+        ),
+        path,
+    )
+    with pytest.raises(InvalidInputError, match=r"several images \(photo, other\)"):
+        read_foreign_graph(path)
+    found = read_foreign_graph(path, output_name="of_other")
+    assert (found.input, found.output) == ("other", "of_other")
+    assert [value.name for value in found.model.graph.input] == ["other"]
+    whole = np.random.default_rng(0).random((2, 3, SIDE, SIDE)).astype(np.float32)
+    session = onnxruntime.InferenceSession(found.model.SerializeToString())
+    (answer,) = session.run(None, {"other": whole})
+    np.testing.assert_allclose(answer, whole.mean((2, 3)), rtol=1e-5)
+
+
+def test_a_graph_that_fails_at_the_usual_size_asks_for_its_own(tmp_path):
+    path = saved(tmp_path, size=("height", "width"), batch=1)  # reshapes to what 64 x 64 gives
+    with pytest.raises(InvalidInputError, match=r"of \(1, 3, 224, 224\).*--input-size"):
+        load_backbone(str(path))
+    assert load_backbone(str(path), preprocessing={"input_size": (SIDE, SIDE)}).num_classes == 4
 
 
 def test_no_image_and_no_graph_are_said(tmp_path):

@@ -82,7 +82,7 @@ def test_coefficients_are_the_map_that_they_stand_for(rows):
     for coefficients in (terms.start, generator.normal(size=len(terms.start))):
         project = MaskProjector(SIZES, IMAGE, terms.read)
         projected = project.to_taps(project.to_map(masks))
-        columns = terms.columns(flat(features), projected, class_index=4)
+        columns = terms.columns(terms.seen(flat(features), projected), class_index=4)
         fitted = started()
         terms.shared(coefficients).apply_to(fitted)
         with torch.no_grad():
@@ -104,7 +104,7 @@ def test_pooled_masks_stand_for_pooled_maps(detail):
         regions, small = superpixels.regions(image), torch.from_numpy(project.to_map(masks))
         pooled = superpixels.pool(regions, small[None])[0].numpy()
         saliency = superpixels(image, net.class_maps(features, torch.tensor([[4]])))
-    columns = terms.columns(flat(features), project.to_taps(pooled), class_index=4)
+    columns = terms.columns(terms.seen(flat(features), project.to_taps(pooled)), class_index=4)
     enlarged = functional.interpolate(saliency, size=IMAGE, mode="bilinear")[0, 0].numpy()
     expected = (enlarged * masks).mean(axis=(1, 2))
     np.testing.assert_allclose(columns @ terms.start, expected, rtol=1e-3, atol=1e-5)

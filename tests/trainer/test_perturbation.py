@@ -39,13 +39,27 @@ def test_scores_are_log_probabilities_of_the_whole_photos_class(photo):
     teacher = Brightness()
     masks = masks_of(photo_sha256(photo), MaskSettings(count=12), (32, 32))
     found = score_photo(teacher, photo, masks)
-    assert found.class_index == 1
+    assert found.classes == (1, 0)
     assert teacher.sizes == [1, 5, 5, 2]
     copies = photo.transpose(2, 0, 1)[None] / 255 * masks[:, None]
     left, right = copies[..., :16].mean((1, 2, 3)), copies[..., 16:].mean((1, 2, 3))
-    expected = np.log(np.exp(right) / (np.exp(left) + np.exp(right)))
+    sure = np.log(np.exp(right) / (np.exp(left) + np.exp(right)))
+    expected = [sure, (left - right) / 2]  # what speaks for the other class, over their mean
     np.testing.assert_allclose(found.scores, expected, atol=1e-6)
-    assert found.scores.std() > 1e-3
+    assert found.scores.std(axis=1).min() > 1e-3
+
+
+def test_a_classifier_of_one_class_has_but_its_own_scores(photo):
+    class Binary(Brightness):
+        head = "sigmoid"
+
+        def __call__(self, images):
+            return super().__call__(images)[:, 1:]
+
+    masks = masks_of(photo_sha256(photo), MaskSettings(count=12), (32, 32))
+    found = score_photo(Binary(), photo, masks)
+    assert found.classes == (0,)
+    assert found.scores.shape == (1, 12)
 
 
 def test_every_photo_has_masks_of_its_own_that_never_change(photo):
@@ -66,7 +80,7 @@ def test_known_scores_are_not_asked_for_again(photo):
     first = score_photo(Brightness(), photo, masks[:7])
     rest = score_photo(teacher, photo, masks, first)
     assert teacher.sizes == [5]
-    assert rest.class_index == whole.class_index
+    assert rest.classes == whole.classes
     np.testing.assert_allclose(rest.scores, whole.scores, atol=1e-6)
 
 
@@ -100,7 +114,7 @@ def test_a_cache_gives_back_what_it_was_given(tmp_path, photo):
     cache.keep([(other_name, other), (name, one)])
     found = ScoreCache(tmp_path / "scores", teacher, settings).find()
     assert set(found) == {name, other_name}
-    assert found[name].class_index == 1
+    assert found[name].classes == (1, 0)
     np.testing.assert_array_equal(found[name].scores, one.scores)
     np.testing.assert_array_equal(found[other_name].scores, other.scores)
 

@@ -269,6 +269,15 @@ def test_few_photos_are_trained_on_in_one_go(train, two_dozen, tmp_path, capsys)
     assert manifest.training["classifier_passes"] == 24 * 7
     captured = capsys.readouterr()
     assert "Agreement with the scores of masked copies, 24 photos left out: start" in captured.out
+    others = manifest.explainer.other_classes
+    assert others.photos == 24
+    assert manifest.training["other_classes"] == others.model_dump()
+    said = captured.out if others.low > 0 else captured.err
+    assert "Maps of the class next to the answer, 24 photos left out: agreement with" in said
+    assert (
+        "Maps of the class next to the answer"
+        in (tmp_path / "out/training/report.html").read_text()
+    )
     assert "broken.png" in captured.err
     assert train(two_dozen, "--masks", "6", "--allow-no-gain", preset=None) == 0
     again = read_explainer_manifest(tmp_path / "out")
