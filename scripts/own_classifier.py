@@ -52,7 +52,7 @@ PREPROCESSING = {
     "std": (0.5, 0.5, 0.5),
     "interpolation": "bicubic",
 }
-EPOCHS, BATCH, LEARNING_RATE = 4, 32, 1e-3
+EPOCHS, BATCH, LEARNING_RATE = 16, 32, 1e-3
 FACTORY = '''"""The digit reader: images normalised by mean = std = 0.5, to ten logits."""
 
 import timm

@@ -1,31 +1,32 @@
 """Put a committed benchmark's table into the README; `--check` only compares.
 
-Six tables: what the explainer costs (results/bench-cpu.json); with ``--precision`` what each
+Its tables: what the explainer costs (results/bench-cpu.json); with ``--precision`` what each
 precision and runtime brings, beside its drift (results/bench-precision-cpu.json); with
 ``--evaluation`` how faithful each method is (results/evaluation-*.json); with ``--training`` what
 training gains on photos left out, and with ``--seeds`` by several seeds of its masks
-(results/training-trials-*.json); with ``--serving`` what servers
+(results/training-trials-*.json); with ``--own`` what it does for a classifier with classes of its
+own (results/own-classifier-cpu.json); with ``--serving`` what servers
 answer under load (results/bench-serving-cpu.json).
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
+from readme_evaluation import render_evaluations, render_own, render_rise_curves
 from readme_training import render_seeds, render_trials
 
-from bench.evaluation.results import Evaluation, MeasureRecord, MethodRecord
+from bench.evaluation.results import Evaluation
 from bench.results import Comparison, Contender, SpeedReport, SuiteReport
 from bench.serving_results import ServingReport, serving_table
 from bench.short_results import LINES
 from bench.variants import ALL_CLASS, ALONE, FUSED
-from ptame_deploy.bootstrap import Interval, excludes_zero
 
 COST, PRECISION, EVALUATION = "bench-table", "precision-table", "evaluation-table"
 TRAINING, SERVING, RISE = "training-table", "serving-table", "rise-table"
-SEEDS = "seeds-table"
+SEEDS, OWN = "seeds-table", "own-classifier-table"
 _DATA = {
     COST: ["results/bench-cpu.json"],
     PRECISION: ["results/bench-precision-cpu.json"],
@@ -40,18 +41,13 @@ _DATA = {
         "results/training-trials-superpixels-lite2-seed1-cpu.json",
         "results/training-trials-superpixels-lite2-seed2-cpu.json",
     ],
+    OWN: ["results/own-classifier-cpu.json"],
     SERVING: ["results/bench-serving-cpu.json"],
     RISE: ["results/evaluation-lite2-cpu.json", "results/rise-curve-resnet50-cpu.json"],
     "archive-numbers": ["results/bench-archive-cpu.json"],
     "cpp-numbers": ["results/bench-cpp-cpu.json"],
     "classes-numbers": ["results/bench-classes-cpu.json"],
 }
-# What the README shows of an evaluation; the page shows all.
-_COLUMNS = ("insertion", "deletion", "road", "ad50_matched", "ad15_matched", "ad100_published")
-_RISE_NOTE = (
-    "Pearson's correlation of the maps of two seeds, and faithfulness, averaged over the photos: "
-    "so few that only the trend counts. P-TAME is the untrained start."
-)
 _NOTE = (
     "Times are medians (p50) of one run at a time, a batch each. Ratios are medians over rounds in "
     "which the contenders took turns, with quartiles; RISE's is over a fused run of one image in "
@@ -70,15 +66,6 @@ _PRECISION_HEADER = (
 _PRECISION_NOTE = (
     "All rows of a classifier took turns in one run. The last two columns compare with the FP32 "
     "graph on {photos} photos that nothing was tuned on, on the runtime of the row."
-)
-_EVALUATION_NOTE = (
-    "Means over photos. + and - : better or worse than P-TAME on the same photos, where the 95 % "
-    "bootstrap interval of the difference excludes 0 (not corrected for the number of "
-    "comparisons); no sign: undecided. Bold: the best of the methods that ran on all photos, where "
-    "it differs so from every other one. The last AD is as published, which contrast alone moves: "
-    "it has neither signs nor winner. A pass is one run of the classifier; a backward pass counts "
-    "as two. Times are of one map in batches of 8 (over 64 passes: of 1), on the runtime that the "
-    "method has here, in one run."
 )
 _RANDOM_NOTE = "\\* random weights: they change maps and answers, not speed."
 
@@ -130,34 +117,6 @@ def render_precision(suite: SuiteReport) -> str:
     return "\n".join(lines)
 
 
-def render_evaluations(evaluations: Sequence[Evaluation]) -> str:
-    """Return evaluations as Markdown: each method's faithfulness beside its cost."""
-    blocks = [_evaluation(one) for one in evaluations]
-    return "\n\n".join([*blocks, _EVALUATION_NOTE])
-
-
-def render_rise_curves(evaluations: Sequence[Evaluation]) -> str:
-    """Return how much RISE's maps depend on its masks, and what that makes of faithfulness."""
-    blocks = []
-    for one in evaluations:
-        curve = one.rise_curve
-        assert curve is not None, "ptame evaluate --rise-curve N makes it"
-        masks = [f"{point.masks:,}" for point in curve.points]
-        agreement = [f"{point.correlation.mean:.3f}" for point in curve.points]
-        rows = [["two seeds correlate", *agreement, "-"]]
-        for column, label in (("insertion", "insertion ↑"), ("deletion", "deletion ↓")):
-            own = f"{curve.reference[column].mean:.1f}"
-            rows.append([label, *(f"{p.values[column].mean:.1f}" for p in curve.points), own])
-        what = f"{one.subject.classifier}, {curve.photos} photos; masks:"
-        lines = [
-            f"| {' | '.join([what, *masks, 'P-TAME'])} |",
-            f"|---|{'---:|' * (len(masks) + 1)}",
-            *(f"| {' | '.join(row)} |" for row in rows),
-        ]
-        blocks.append("\n".join(lines))
-    return "\n\n".join([*blocks, _RISE_NOTE])
-
-
 def insert(readme: str, table: str, name: str) -> str:
     """Return the README with the table between the markers of that name.
 
@@ -181,6 +140,7 @@ def main() -> int:
     which.add_argument("--evaluation", dest="name", action="store_const", const=EVALUATION)
     which.add_argument("--training", dest="name", action="store_const", const=TRAINING)
     which.add_argument("--seeds", dest="name", action="store_const", const=SEEDS)
+    which.add_argument("--own", dest="name", action="store_const", const=OWN)
     which.add_argument("--serving", dest="name", action="store_const", const=SERVING)
     which.add_argument("--rise", dest="name", action="store_const", const=RISE)
     for line in LINES:
@@ -202,6 +162,8 @@ def main() -> int:
     elif name in (TRAINING, SEEDS):
         render_them = render_trials if name == TRAINING else render_seeds
         table = render_them([json.loads(text) for text in texts])
+    elif name == OWN:
+        table = render_own(json.loads(texts[0]))
     elif name == SERVING:
         table = serving_table(ServingReport.model_validate_json(texts[0]))
     else:
@@ -220,50 +182,6 @@ def main() -> int:
         return int(old != new)
     arguments.readme.write_text(new, encoding="utf-8")
     return 0
-
-
-def _evaluation(evaluation: Evaluation) -> str:
-    subject, device = evaluation.subject, evaluation.device
-    versions = evaluation.provenance.versions
-    columns = [m for name in _COLUMNS for m in evaluation.measures if m.name == name]
-    arrows = {"higher": "↑", "lower": "↓"}
-    heads = [f"{column.label} {arrows[column.better]}" for column in columns]
-    where = f"{device.cpu}, {device.cores} cores" + (f", {device.gpu}" if device.gpu else "")
-    title = f"{subject.classifier} + {subject.auxiliary}, {subject.explainer_state} explainer"
-    when = f"{evaluation.provenance.created[:10]} with ptame-deploy {versions['ptame-deploy']}"
-    lines = [
-        f"**{title}.** {evaluation.photos} photos, judged by {evaluation.judge}; {where}; {when}.",
-        "",
-        f"| method | {' | '.join(heads)} | photos | passes | ms a map |",
-        f"|---|{'---:|' * (len(columns) + 3)}",
-    ]
-    winners = {verdict.column: verdict.winner for verdict in evaluation.verdicts}
-    for method in evaluation.methods:
-        if method.status == "measured" and method.cost and method.time:
-            cells = [_value(method, column, winners) for column in columns]
-            cells += [str(method.photos), f"{method.cost.passes:,}", _ms(method.time.median_ms)]
-            lines.append(f"| {method.label} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _value(method: MethodRecord, column: MeasureRecord, winners: dict[str, str | None]) -> str:
-    found = method.values.get(column.name)
-    if found is None:
-        return "-"
-    value = f"{found.mean:.1f}"
-    if winners.get(column.name) == method.name:
-        return f"**{value}**"
-    return value + _sign(method.against_reference.get(column.name), column)
-
-
-def _sign(difference: Interval | None, column: MeasureRecord) -> str:
-    if difference is None or column.contrast_moves or not excludes_zero(difference):
-        return ""
-    return " +" if (difference.mean > 0) == (column.better == "higher") else " -"
-
-
-def _ms(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def _precision_rows(report: SpeedReport, row: Contender) -> Iterator[str]:

@@ -62,7 +62,7 @@ def test_links_and_pictures_exist():
     "options",
     [
         (), ("--precision",), ("--evaluation",), ("--rise",), ("--training",), ("--seeds",),
-        ("--serving",),
+        ("--own",), ("--serving",),
         ("--archive",), ("--cpp",), ("--classes",),
     ],
 )  # fmt: skip
