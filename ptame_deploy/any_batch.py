@@ -43,6 +43,12 @@ def with_any_batch(
     _free_reshapes(freed, batch)
     if _answers_alike(freed, image, shape, dtype, batch):
         return freed
+    if not _answers_alike(model, image, shape, dtype, batch, times=1):
+        message = (
+            f"{path} answers otherwise when it is asked the same again: it holds random operators. "
+            "Export it anew in eval mode."
+        )
+        raise CheckFailedError(message)
     message = (
         f"{path} is fixed to a batch of {batch}: it answers otherwise, or not at all, to batches "
         "of another size. Export it anew with a dynamic batch."
@@ -65,8 +71,10 @@ def _answers_alike(
     shape: tuple[int, int, int, int],
     dtype: np.dtype[Any],
     batch: int,
+    times: int = 3,
 ) -> bool:
-    together = noise(shape, dtype, 3 * batch)
+    """Whether so many batches together are answered as they are apart."""
+    together = noise(shape, dtype, times * batch)
     try:
         session = open_session(model.SerializeToString())
         whole = session.run(None, {image: together}, quietly())[0]

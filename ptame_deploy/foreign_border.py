@@ -113,7 +113,8 @@ def find_output(
     Raises:
         InvalidInputError: none, or several.
     """
-    told = ", ".join(f"{key} {value.dtype} {value.shape}" for key, value in answers.items())
+    listed = [f"{key} {value.dtype} {value.shape}" for key, value in answers.items()]
+    told = ", ".join(listed) or "no tensors"
     candidates = [
         key
         for key, value in answers.items()

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 DEFAULT_SIDE = 224
+_WEIGHTS_ALONE = 4  # version of ONNX's format from which weights need not be inputs
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,14 @@ def read_foreign_graph(
         message = f"{error} It may take another size only: say which with --input-size."
         raise InvalidInputError(message) from error
     output = find_output(path, answers, len(example), output_name)
+    if not np.isfinite(answers[output]).all():
+        message = (
+            f"{path} answers with NaN or infinity to an image of noise: its weights are broken."
+        )
+        raise InvalidInputError(message)
     cut, head = before_activation(model, output)
-    _keep_only(model, image, cut, shape, answers[output].reshape(len(example), -1).shape[1])
+    logits = cut if answers[output].ndim == 2 else _flatten(model, cut)
+    _keep_only(model, image, logits, shape, answers[output].reshape(len(example), -1).shape[1])
     model = with_any_batch(path, model, image.name, shape, dtype)
     found = np.concatenate([a.reshape(len(a), -1) for a in _probe(path, model, shape, dtype)])
     probabilities = cut == output and are_shares(found)
@@ -131,7 +138,7 @@ def read_foreign_graph(
         model=model,
         sha256=digest,
         input=image.name,
-        output=cut,
+        output=logits,
         layout=layout,
         dtype=dtype,
         size=(shape[1], shape[2]) if layout == "nhwc" else (shape[2], shape[3]),
@@ -148,6 +155,14 @@ def _drop_weights_from_inputs(model: onnx.ModelProto) -> None:
     inputs = [value for value in model.graph.input if value.name not in weights]
     del model.graph.input[:]
     model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, _WEIGHTS_ALONE)
+
+
+def _flatten(model: onnx.ModelProto, answer: str) -> str:
+    """Bring an answer (B, classes, 1, 1) to (B, classes); return the new tensor's name."""
+    flat = f"{answer}/flat"
+    model.graph.node.append(onnx.helper.make_node("Flatten", [answer], [flat], name=flat, axis=1))
+    return flat
 
 
 def _drop_unread_inputs(model: onnx.ModelProto, output_name: str | None) -> None:
@@ -200,12 +215,13 @@ def _run(
     session = _session(path, model)
     names = [output.name for output in session.get_outputs()]
     try:
-        return dict(zip(names, session.run(names, feed, quietly()), strict=True))
+        answers = zip(names, session.run(names, feed, quietly()), strict=True)
     except Exception as error:  # ONNX Runtime's own share no base but Exception
         reason = str(error).strip().split("\n", maxsplit=1)[0]
         shape = next(iter(feed.values())).shape
         message = f"{path} does not run on an image of {shape}: {reason}"
         raise CheckFailedError(message) from error
+    return {name: answer for name, answer in answers if isinstance(answer, np.ndarray)}
 
 
 def _keep_only(

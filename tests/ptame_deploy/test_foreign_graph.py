@@ -1,5 +1,6 @@
 import numpy as np
 import onnx
+import onnx.version_converter
 import onnxruntime
 import pytest
 import torch
@@ -153,6 +154,77 @@ def test_inputs_that_the_answer_does_not_need_are_left_away(tmp_path):
     session = onnxruntime.InferenceSession(found.model.SerializeToString())
     (answer,) = session.run(None, {"other": whole})
     np.testing.assert_allclose(answer, whole.mean((2, 3)), rtol=1e-5)
+
+
+def changed(tmp_path, *, last, output=None, more=()):
+    """A classifier behind whose answer stands another node."""
+    model = classifier()
+    nodes, outputs = model.graph.node, model.graph.output
+    nodes[-1].output[0] = "inner"
+    nodes.append(last)
+    if output is not None:
+        outputs[0].CopyFrom(output)
+    model.graph.initializer.extend(more)
+    path = tmp_path / "theirs.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("ending", [None, "Softmax"])
+def test_answers_with_places_of_one_pixel_are_flattened(tmp_path, ending):
+    """As of SqueezeNet and whatever else ends in a convolution and a pooling."""
+    model = classifier(names=("pixels", "flat_answer"))
+    axes = onnx.numpy_helper.from_array(np.array([2, 3]), "axes")
+    model.graph.initializer.append(axes)
+    last = "four" if ending else "answer"
+    model.graph.node.append(onnx.helper.make_node("Unsqueeze", ["flat_answer", "axes"], [last]))
+    if ending:
+        model.graph.node.append(onnx.helper.make_node(ending, ["four"], ["answer"], axis=1))
+    del model.graph.output[:]
+    shape = ["batch", CLASSES, 1, 1]
+    model.graph.output.append(
+        onnx.helper.make_tensor_value_info("answer", TensorProto.FLOAT, shape)
+    )
+    path = tmp_path / "theirs.onnx"
+    onnx.save(model, path)
+    found = read_foreign_graph(path)
+    assert (found.num_classes, found.gives_probabilities) == (CLASSES, False)
+    onnx.checker.check_model(found.model, full_check=True)
+    images = np.random.default_rng(1).random((2, 3, SIDE, SIDE)).astype(np.float32)
+    session = onnxruntime.InferenceSession(found.model.SerializeToString())
+    (logits,) = session.run(None, {"pixels": images})
+    plain = onnxruntime.InferenceSession(classifier().SerializeToString())
+    np.testing.assert_allclose(logits, plain.run(None, {"pixels": images})[0], rtol=1e-5)
+
+
+def test_outputs_that_are_no_tensors_are_left_out(tmp_path):
+    sequence = onnx.helper.make_tensor_sequence_value_info("answer", TensorProto.FLOAT, None)
+    last = onnx.helper.make_node("SplitToSequence", ["inner"], ["answer"], axis=0)
+    path = changed(tmp_path, last=last, output=sequence)
+    with pytest.raises(InvalidInputError, match="Its outputs: no tensors"):
+        read_foreign_graph(path)
+
+
+def test_weights_among_the_inputs_of_an_old_graph(tmp_path):
+    model = classifier(opset=9, batch=1)
+    model.ir_version = 3
+    for weight in model.graph.initializer:
+        model.graph.input.append(
+            onnx.helper.make_tensor_value_info(weight.name, weight.data_type, weight.dims)
+        )
+    path = tmp_path / "theirs.onnx"
+    onnx.save(model, path)
+    found = read_foreign_graph(path)
+    assert onnx.version_converter.convert_version(found.model, 18).graph.node
+
+
+def test_answers_that_are_broken_or_random_are_said(tmp_path):
+    path = changed(tmp_path, last=onnx.helper.make_node("Sqrt", ["inner"], ["answer"]))
+    with pytest.raises(InvalidInputError, match="NaN or infinity"):
+        read_foreign_graph(path)
+    last = onnx.helper.make_node("RandomNormalLike", ["inner"], ["answer"])
+    with pytest.raises(CheckFailedError, match="random operators"):
+        read_foreign_graph(changed(tmp_path, last=last))
 
 
 def test_a_graph_that_fails_at_the_usual_size_asks_for_its_own(tmp_path):
