@@ -53,6 +53,7 @@ class ForeignGraph:
         num_classes: length of the answer.
         head: what makes probabilities of its logits.
         gives_probabilities: the output is probabilities.
+        bgr: whether the image's colours are blue, green, red (OpenCV's order).
     """
 
     model: onnx.ModelProto
@@ -66,6 +67,7 @@ class ForeignGraph:
     num_classes: int
     head: Head
     gives_probabilities: bool
+    bgr: bool = False
 
     @property
     def opset(self) -> int:

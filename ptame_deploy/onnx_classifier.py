@@ -70,6 +70,8 @@ class OnnxClassifier(nn.Module):
         return logits.clamp(min=_TINY).log() if self.graph.gives_probabilities else logits
 
     def _as_the_graph_takes_it(self, image: Tensor) -> Tensor:
+        if self.graph.bgr:
+            image = image.flip(1)
         if self.graph.layout == "nhwc":
             image = image.permute(0, 2, 3, 1)
         if self.graph.dtype == np.uint8:

@@ -37,8 +37,8 @@ def load_backbone(
 
     Args:
         name: a torchvision name (``resnet50``), ``timm:NAME``, ``hf:NAME`` or ``hf:FOLDER``
-            (transformers); a file: ``model.onnx`` (with ``@input=NAME,output=NAME`` behind it where
-            a graph has several), ``model.pt2`` (``torch.export``) or ``model.pt``
+            (transformers); a file: ``model.onnx`` (see `ptame_deploy.sources.onnx_file.from_onnx`
+            for what may stand behind it), ``model.pt2`` (``torch.export``) or ``model.pt``
             (TorchScript); or an import string ``package.module:factory`` or
             ``path/to/file.py:factory``, whose factory returns an ``nn.Module`` from normalised
             images to logits, a function from images in [0, 1] to probabilities, or a `Backbone`.

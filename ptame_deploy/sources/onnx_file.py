@@ -1,5 +1,7 @@
 """Classifiers that are an ONNX file, whatever exported it."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from ptame_deploy.artifacts import WeightsRecord
@@ -21,8 +23,8 @@ def from_onnx(name: str, size: tuple[int, int] | None = None) -> Backbone:
     """Read an ONNX file.
 
     Args:
-        name: the file; with ``@input=NAME,output=NAME`` behind it, or one of the two, where the
-            graph has several candidates.
+        name: the file; with ``@input=NAME,output=NAME,channels=bgr`` behind it, or some of these,
+            where the graph has several candidates, or takes blue first.
         size: height and width of the image where the graph takes any (224 x 224).
 
     Normalisation is taken to be ImageNet's for float images, and none for uint8, since a graph does
@@ -34,32 +36,41 @@ def from_onnx(name: str, size: tuple[int, int] | None = None) -> Backbone:
         CheckFailedError: it does not run, or only for one fixed batch.
     """
     file, chosen = _split(name)
-    path, tensors = Path(file), _tensors(name, chosen)
+    path, said = Path(file), _said(name, chosen)
     graph = read_foreign_graph(
-        path, input_name=tensors.get("input"), output_name=tensors.get("output"), size=size
+        path, input_name=said.get("input"), output_name=said.get("output"), size=size
     )
-    return of_graph(name, graph, f"file {path.name}")
+    bgr = said.get("channels") == "bgr"
+    return of_graph(name, replace(graph, bgr=bgr), f"file {path.name}{', BGR' if bgr else ''}")
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Part a file from the tensors that are named behind it; its folders may hold an @, too."""
+    """Part a file from what is said behind it; its folders may hold an @, too."""
     folder, slash, last = name.rpartition("/")
     file, sign, chosen = last.partition(f"{_SUFFIX}@")
     return (folder + slash + file + _SUFFIX, chosen) if sign else (name, "")
 
 
-def _tensors(name: str, chosen: str) -> dict[str, str]:
+def _said(name: str, chosen: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in filter(None, chosen.split(",")):
         key, _, value = part.partition("=")
-        if key not in ("input", "output") or not value:
+        orders = key != "channels" or value in ("rgb", "bgr")
+        if key not in ("input", "output", "channels") or not value or not orders:
             message = (
-                f"{name}: behind the file stands @input=NAME, @output=NAME, or both with a comma "
-                f"between; got {part!r}."
+                f"{name}: behind the file stands @input=NAME, @output=NAME, @channels=bgr, or "
+                f"several with commas between; got {part!r}."
             )
             raise InvalidInputError(message)
         found[key] = value
     return found
+
+
+def _identity(graph: ForeignGraph) -> str:
+    """Return a hash of all that tells one classifier from another: colours are the graph's own."""
+    if not graph.bgr:
+        return graph.sha256
+    return hashlib.sha256(f"{graph.sha256} bgr".encode()).hexdigest()
 
 
 def of_graph(name: str, graph: ForeignGraph, source: str) -> Backbone:
@@ -76,7 +87,7 @@ def of_graph(name: str, graph: ForeignGraph, source: str) -> Backbone:
         preprocessing=preprocessing,
         num_classes=graph.num_classes,
         class_names=None,
-        weights=WeightsRecord(source=source, sha256=graph.sha256),
+        weights=WeightsRecord(source=source, sha256=_identity(graph)),
         head=graph.head,
         assumed=assumed,
     )

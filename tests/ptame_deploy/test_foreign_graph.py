@@ -114,6 +114,7 @@ def test_logits_are_taken_where_one_output_is_called_so(tmp_path):
         ({}, "@output=nothing", r"'nothing' .* is no classifier's answer .*answer float32"),
         ({}, "@input=nothing", r"'nothing' .* is no image input .*pixels float"),
         ({}, "@outputs=answer", r"@input=NAME, @output=NAME, .* got 'outputs=answer'"),
+        ({}, "@channels=blue", r"@channels=bgr, .* got 'channels=blue'"),
         ({"classes": 1}, "", r"gives one number, .* --head sigmoid"),
     ],
 )
@@ -154,6 +155,19 @@ def test_inputs_that_the_answer_does_not_need_are_left_away(tmp_path):
     session = onnxruntime.InferenceSession(found.model.SerializeToString())
     (answer,) = session.run(None, {"other": whole})
     np.testing.assert_allclose(answer, whole.mean((2, 3)), rtol=1e-5)
+
+
+def test_colours_in_opencvs_order(tmp_path):
+    path = saved(tmp_path)
+    plain = {"mean": (0.1, 0.2, 0.3), "std": (1, 1, 1)}  # of red, green, blue
+    backbone = load_backbone(f"{path}@channels=bgr,output=answer", preprocessing=plain)
+    images = np.random.default_rng(1).random((2, 3, SIDE, SIDE)).astype(np.float32)
+    with torch.no_grad():
+        found = backbone.module(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(found, theirs(path, images[:, ::-1]), atol=1e-5)
+    other = load_backbone(str(path), preprocessing=plain)
+    assert backbone.weights.sha256 != other.weights.sha256  # not to be taken for one another
+    assert load_backbone(f"{path}@channels=rgb").weights.sha256 == other.weights.sha256
 
 
 def changed(tmp_path, *, last, output=None, more=()):

@@ -65,6 +65,28 @@ def test_it_is_exported_and_explained(folder, real_photos, tmp_path):
     assert {row["class_name"] for row in rows} == {"cat", "dog", "on a sofa"}
 
 
+@pytest.mark.parametrize("auxiliary", [("--auxiliary", "self"), TINY_OPTIONS[:-4]])
+def test_it_is_trained_then_exported_and_explained(
+    folder, make_photos, real_photos, tmp_path, auxiliary, monkeypatch
+):
+    """Its own tokens as features, too; no option of the photos' preparation is needed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    photos, trained, model = (tmp_path / name for name in ("photos", "trained", "model"))
+    photos.mkdir()
+    make_photos(photos, 24)
+    words = ["--backbone", f"hf:{folder}"]
+    command = ["train", str(photos), *words, *auxiliary, "--masks", "6", "--allow-no-gain"]
+    assert run([*command, "-o", str(trained)]) == 0
+    seed = ["--auxiliary-weights", "random"] if "random" in auxiliary else []
+    command = ["export", *words, *seed, "--explainer", str(trained), "--top-k", "2"]
+    assert run([*command, "-o", str(model)]) == 0
+    photo = str(real_photos["coffee"])
+    assert run(["explain", str(model), photo, "--keep", "20", "-o", str(tmp_path / "out")]) == 0
+    (first, second) = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
+    assert first["probability"] >= second["probability"]
+    assert (tmp_path / "out" / "coffee.png").is_file()
+
+
 def test_what_is_no_image_classifier_is_said(transformers, folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "text").mkdir()
