@@ -31,7 +31,7 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive bench-gpu random-model fuzz soak supply-chain survey report environment triton-environment cpp-headers foreign-models clean
+.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive bench-gpu random-model fuzz soak supply-chain docs survey report environment triton-environment cpp-headers foreign-models clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
@@ -46,6 +46,7 @@ help:
 	@echo "make bench-gpu  precisions, PyTorch's modes and RISE on a GPU (PYTHON: one with CUDA builds)"
 	@echo "make fuzz      break every kind of file that is read, 2,000 times each (half an hour)"
 	@echo "make soak      memory over 10,000 requests and 10,000 photos (half an hour)"
+	@echo "make docs      build the documentation site (site/); any warning fails"
 	@echo "make supply-chain  bill of materials, licences, known weaknesses"
 	@echo "make survey    export 89 timm models, and tell which hold (an hour)"
 	@echo "make bench     reproduce the README's tables of speed and precision, and check their limits"
@@ -90,7 +91,7 @@ $(ENVIRONMENT): pyproject.toml constraints.txt
 		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable ".[demo,train,evaluate,triton,serve,archive,rtx,app,transformers,onnx-gradient,dev]"
+		--constraint constraints.txt --editable ".[demo,train,evaluate,triton,serve,archive,rtx,app,transformers,onnx-gradient,docs,dev]"
 	@touch $@
 
 demo: $(ENVIRONMENT)
@@ -204,6 +205,9 @@ SOAK_JSON ?= bench-work/soak.json
 soak: random-model
 	$(BIN)/python scripts/soak.py bench-work/random-model --json "$(SOAK_JSON)" $(SOAK_ARGUMENTS)
 
+docs: $(ENVIRONMENT)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 survey: $(ENVIRONMENT)
 	$(BIN)/python scripts/survey.py --json "$(SURVEY_JSON)" --table "$(SURVEY_TABLE)"
 
@@ -214,4 +218,4 @@ report: $(ENVIRONMENT)
 	@echo "Page:             report-work/report/report.html"
 
 clean:
-	rm -rf $(VENV) $(TRITON) $(AUDIT) $(CPP_HEADERS) $(FOREIGN) demo bench-work report-work build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(TRITON) $(AUDIT) $(CPP_HEADERS) $(FOREIGN) demo bench-work report-work site build dist .mypy_cache .pytest_cache .ruff_cache

