@@ -8,6 +8,7 @@ import json
 import platform
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +22,7 @@ from ptame_deploy.heads import Head
 from ptame_deploy.photos import printable
 from ptame_deploy.preprocessing import Preprocessing
 from ptame_deploy.records import Precision, PrecisionRecord, Record
-from ptame_deploy.storage import sha256_of_file
+from ptame_deploy.storage import finish_pending, sha256_of_file
 
 SCHEMA_VERSION = 1
 GRAPH_FILE, GRAPH_MANIFEST = "model.onnx", "model.json"
@@ -423,6 +424,8 @@ def read_manifest(directory: Path, name: str, model: type[Manifest]) -> Manifest
     if not directory.exists():
         message = f"{directory} does not exist."
         raise InvalidInputError(message)
+    with suppress(OSError):  # what a killed writer left, unless the folder cannot be written
+        finish_pending(directory)
     if not path.is_file():
         raise InvalidInputError(_no_artifact(directory, name))
     try:

@@ -1,18 +1,25 @@
 """Files that appear whole or not at all, and the hashes that bind artifacts together."""
 
 import errno
+import fcntl
 import hashlib
 import os
+import platform
+import re
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ptame_deploy.errors import InvalidInputError, MissingRequirementError
 
 _UMASK = threading.Lock()
+# A complete artifact whose files are being moved to their place; its file that comes last.
+_PENDING, _LAST = ".ptame-pending", ".last"
+_ABANDONED = 3600.0  # seconds after which a dead process's stage is removed
 
 
 def cache_folder(name: str) -> Path:
@@ -99,8 +106,10 @@ def write_text(path: Path, text: str) -> None:
 def staged_artifact(directory: Path, manifest: str) -> Iterator[Path]:
     """Give an empty folder to write an artifact's files to; they move to ``directory`` together.
 
+    A kill at any moment leaves the old artifact or the new one: a complete stage is renamed to
+    ``.ptame-pending`` first, and whoever comes next, reader or writer, finishes moving its files.
     The manifest, which holds the other files' hashes, goes first from the old artifact and comes
-    last with the new one: whoever reads in between finds no artifact, never a mixed one.
+    last with the new one: what reads in between finds no artifact, never a mixed one.
 
     Args:
         directory: where the artifact belongs; made if need be, other files in it are kept.
@@ -113,20 +122,82 @@ def staged_artifact(directory: Path, manifest: str) -> Iterator[Path]:
     with writable(directory):
         is_new = not directory.exists()
         directory.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=".ptame-", dir=directory))
+        _sweep(directory)
+        stage = Path(tempfile.mkdtemp(prefix=_stage_prefix(), dir=directory))
         try:
             yield stage
-            files = sorted(path for path in stage.iterdir() if path.name != manifest)
-            for path in [*files, stage / manifest]:
+            for path in stage.iterdir():
                 path.chmod(0o666 & ~_umask())  # ONNX writes external weights for their owner alone
                 _flush(path)
-            (directory / manifest).unlink(missing_ok=True)
-            for path in [*files, stage / manifest]:
-                path.replace(directory / path.name)
+            assert (stage / manifest).is_file()
+            (stage / _LAST).write_text(manifest, encoding="utf-8")
+            _commit(stage, directory)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
             if is_new and not any(directory.iterdir()):
                 directory.rmdir()
+
+
+def _commit(stage: Path, directory: Path) -> None:
+    while True:
+        finish_pending(directory)  # of a writer that was killed, or is at it
+        try:
+            stage.rename(directory / _PENDING)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            continue
+        finish_pending(directory)
+        return
+
+
+def finish_pending(directory: Path) -> None:
+    """Move a complete artifact's files to their place, where somebody was killed before that."""
+    pending = directory / _PENDING
+    if not pending.is_dir():
+        return
+    with _locked(directory):
+        if (pending / _LAST).is_file():  # else all is done but the removal
+            last = pending / (pending / _LAST).read_text(encoding="utf-8")
+            if last.is_file():
+                (directory / last.name).unlink(missing_ok=True)
+                for path in sorted(pending.iterdir()):
+                    if path.name not in (last.name, _LAST):
+                        path.replace(directory / path.name)
+                last.replace(directory / last.name)
+        with suppress(FileNotFoundError):  # somebody else did it
+            shutil.rmtree(pending)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Be the only one that moves files here, where the file system has locks for folders."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _stage_prefix() -> str:
+    return f".ptame-{platform.node()[:40]}-{os.getpid()}-"
+
+
+def _sweep(directory: Path) -> None:
+    """Remove stages whose writers were killed here; young ones may be of another container."""
+    pattern = re.compile(rf"\.ptame-{re.escape(platform.node()[:40])}-(\d+)-.+")
+    for path in directory.iterdir():
+        found = pattern.fullmatch(path.name)
+        if found is None or path.stat().st_mtime > time.time() - _ABANDONED:
+            continue
+        try:
+            os.kill(int(found[1]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(path, ignore_errors=True)
+        except OSError:  # somebody else's
+            continue
 
 
 def publish(staged: Path, target: Path) -> None:
