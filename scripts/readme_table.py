@@ -1,22 +1,21 @@
 """Put a committed benchmark's table into the README; `--check` only compares.
 
-Its tables: what the explainer costs (results/bench-cpu.json); with ``--precision`` what each
-precision and runtime brings, beside its drift (results/bench-precision-cpu.json); with
-``--evaluation`` how faithful each method is (results/evaluation-*.json); with ``--training`` what
-training gains on photos left out, and with ``--seeds`` by several seeds of its masks
-(results/training-trials-*.json); with ``--own`` what it does for a classifier with classes of its
-own (results/own-classifier-cpu.json); with ``--serving`` what servers
-answer under load (results/bench-serving-cpu.json).
+Its tables, each of the files in results/ that `_DATA` names: what the explainer costs; with
+``--precision`` what each precision and runtime brings, beside its drift; with ``--evaluation`` how
+faithful each method is, with ``--rise`` how many masks RISE needs; with ``--training`` what
+training gains on photos left out, with ``--seeds`` by several seeds of its masks, with
+``--beside-rise`` how that compares with RISE, with ``--own`` what it does for a classifier with
+classes of its own; with ``--serving`` what servers answer under load.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from readme_evaluation import render_evaluations, render_own, render_rise_curves
-from readme_training import render_seeds, render_trials
+from readme_training import render_rise, render_seeds, render_trials
 
 from bench.evaluation.results import Evaluation
 from bench.results import Comparison, Contender, SpeedReport, SuiteReport
@@ -26,7 +25,7 @@ from bench.variants import ALL_CLASS, ALONE, FUSED
 
 COST, PRECISION, EVALUATION = "bench-table", "precision-table", "evaluation-table"
 TRAINING, SERVING, RISE = "training-table", "serving-table", "rise-table"
-SEEDS, OWN = "seeds-table", "own-classifier-table"
+SEEDS, OWN, BESIDE_RISE = "seeds-table", "own-classifier-table", "beside-rise-table"
 _DATA = {
     COST: ["results/bench-cpu.json"],
     PRECISION: ["results/bench-precision-cpu.json"],
@@ -41,6 +40,7 @@ _DATA = {
         "results/training-trials-superpixels-lite2-seed1-cpu.json",
         "results/training-trials-superpixels-lite2-seed2-cpu.json",
     ],
+    BESIDE_RISE: ["results/training-trials-superpixels-lite2-seed1-cpu.json"],
     OWN: ["results/own-classifier-cpu.json"],
     SERVING: ["results/bench-serving-cpu.json"],
     RISE: ["results/evaluation-lite2-cpu.json", "results/rise-curve-resnet50-cpu.json"],
@@ -132,6 +132,25 @@ def insert(readme: str, table: str, name: str) -> str:
     return f"{before}{first}\n{table}\n{last}{after}"
 
 
+def _table(name: str, texts: Sequence[str]) -> str:
+    """Make a table of that name of its files' texts."""
+    if name in LINES:
+        return LINES[name](json.loads(texts[0]))
+    if name in (EVALUATION, RISE):
+        draw = render_evaluations if name == EVALUATION else render_rise_curves
+        return draw([Evaluation.model_validate_json(text) for text in texts])
+    if name == SERVING:
+        return serving_table(ServingReport.model_validate_json(texts[0]))
+    if name in (COST, PRECISION):
+        suite = SuiteReport.model_validate_json(texts[0])
+        return render_precision(suite) if name == PRECISION else render(suite)
+    documents = [json.loads(text) for text in texts]
+    several = {TRAINING: render_trials, SEEDS: render_seeds}
+    if name in several:
+        return several[name](documents)
+    return {BESIDE_RISE: render_rise, OWN: render_own}[name](documents[0])
+
+
 def main() -> int:
     """Rewrite the README, or with --check say whether it is up to date."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -140,6 +159,7 @@ def main() -> int:
     which.add_argument("--evaluation", dest="name", action="store_const", const=EVALUATION)
     which.add_argument("--training", dest="name", action="store_const", const=TRAINING)
     which.add_argument("--seeds", dest="name", action="store_const", const=SEEDS)
+    which.add_argument("--beside-rise", dest="name", action="store_const", const=BESIDE_RISE)
     which.add_argument("--own", dest="name", action="store_const", const=OWN)
     which.add_argument("--serving", dest="name", action="store_const", const=SERVING)
     which.add_argument("--rise", dest="name", action="store_const", const=RISE)
@@ -154,21 +174,7 @@ def main() -> int:
     name: str = arguments.name
     data = arguments.json or [Path(path) for path in _DATA[name]]
     texts = [path.read_text(encoding="utf-8") for path in data]
-    if name in (EVALUATION, RISE):
-        draw = render_evaluations if name == EVALUATION else render_rise_curves
-        table = draw([Evaluation.model_validate_json(text) for text in texts])
-    elif name in LINES:
-        table = LINES[name](json.loads(texts[0]))
-    elif name in (TRAINING, SEEDS):
-        render_them = render_trials if name == TRAINING else render_seeds
-        table = render_them([json.loads(text) for text in texts])
-    elif name == OWN:
-        table = render_own(json.loads(texts[0]))
-    elif name == SERVING:
-        table = serving_table(ServingReport.model_validate_json(texts[0]))
-    else:
-        suite = SuiteReport.model_validate_json(texts[0])
-        table = render_precision(suite) if name == PRECISION else render(suite)
+    table = _table(name, texts)
     old = arguments.readme.read_text(encoding="utf-8")
     try:
         new = insert(old, table, name)

@@ -84,6 +84,23 @@ def render_seeds(trials: Sequence[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", note])
 
 
+def render_rise(trial: dict[str, Any]) -> str:
+    """Return how trained explainers do beside RISE, photo by photo, as Markdown."""
+    own = trial["methods"]["rise"]
+    judged = f"{trial['backbone']}, {trial['photos_judged']} photos"
+    lines = [f"| {judged} | {' | '.join(_TRIED.values())} |", f"|---|{'---:|' * len(_TRIED)}"]
+    for name, rivals in trial["trained_minus_rival"].items():
+        cells = [_change(own[column], rivals["rise"][column]) for column in _TRIED]
+        lines.append(f"| {name.partition('/')[0]} | {' | '.join(cells)} |")
+    device = trial["device"]
+    note = (
+        "RISE's mean with 1,000 masks, and by how much the trained explainer (one pass) differs "
+        "from it; bold where the 95 % interval excludes 0. "
+        f"{device['cpu']}, {device['cores']} cores; {trial['provenance']['created'][:10]}."
+    )
+    return "\n".join([*lines, "", note])
+
+
 def _by_seed(changes: Sequence[dict[str, float]]) -> str:
     text = ", ".join(f"{one['mean']:+.2f}" for one in changes)
     clear = all(one["low"] > 0 for one in changes) or all(one["high"] < 0 for one in changes)

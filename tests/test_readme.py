@@ -62,7 +62,7 @@ def test_links_and_pictures_exist():
     "options",
     [
         (), ("--precision",), ("--evaluation",), ("--rise",), ("--training",), ("--seeds",),
-        ("--own",), ("--serving",),
+        ("--own",), ("--beside-rise",), ("--serving",),
         ("--archive",), ("--cpp",), ("--classes",),
     ],
 )  # fmt: skip
