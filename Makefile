@@ -31,7 +31,7 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive bench-gpu random-model fuzz soak supply-chain docs survey report environment triton-environment cpp-headers foreign-models clean
+.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive bench-gpu random-model fuzz soak supply-chain lock wheel docs survey report environment triton-environment cpp-headers foreign-models clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
@@ -47,6 +47,8 @@ help:
 	@echo "make fuzz      break every kind of file that is read, 2,000 times each (half an hour)"
 	@echo "make soak      memory over 10,000 requests and 10,000 photos (half an hour)"
 	@echo "make docs      build the documentation site (site/); any warning fails"
+	@echo "make wheel     dist/*.whl, for pipx, and for the images in docker/"
+	@echo "make lock      requirements-runtime.lock anew: versions and hashes"
 	@echo "make supply-chain  bill of materials, licences, known weaknesses"
 	@echo "make survey    export 89 timm models, and tell which hold (an hour)"
 	@echo "make bench     reproduce the README's tables of speed and precision, and check their limits"
@@ -126,6 +128,7 @@ lint: $(ENVIRONMENT)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/hadolint docker/*.Dockerfile
 
 # A thread a worker: more of them wait for each other. A module's tests share what they export.
 test: TESTS = -m "not slow"
@@ -189,7 +192,7 @@ AUDIT_ENVIRONMENT := $(AUDIT)/.complete
 $(AUDIT_ENVIRONMENT): Makefile
 	$(PYTHON) -m venv $(AUDIT)
 	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check \
-		cyclonedx-bom==7.5.0 pip-audit==2.10.1
+		cyclonedx-bom==7.5.0 pip-audit==2.10.1 uv==0.13.9
 	@touch $@
 
 supply-chain: $(ENVIRONMENT) $(AUDIT_ENVIRONMENT)
@@ -204,6 +207,17 @@ SOAK_JSON ?= bench-work/soak.json
 
 soak: random-model
 	$(BIN)/python scripts/soak.py bench-work/random-model --json "$(SOAK_JSON)" $(SOAK_ARGUMENTS)
+
+# What production machines install, with hashes; for the images in docker/ too.
+lock: $(AUDIT_ENVIRONMENT)
+	$(AUDIT)/bin/uv pip compile --quiet --native-tls --generate-hashes --universal \
+		--python-version 3.11 --custom-compile-command "make lock" \
+		--constraint constraints.txt requirements-runtime.txt -o requirements-runtime.lock
+
+# dist/*.whl, which the images in docker/ are made with.
+wheel: $(ENVIRONMENT)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --wheel
 
 docs: $(ENVIRONMENT)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -118,6 +118,29 @@ def test_the_wheel_works_outside_the_checkout(tmp_path, tiny_artifact, photo_fol
     assert len(list((tmp_path / "out").glob("*.png"))) == 3
 
 
+@pytest.mark.unit
+def test_the_runtime_lock_is_of_the_constraints_and_has_hashes():
+    text = (ROOT / "requirements-runtime.lock").read_text()
+    entries = re.split(r"\n(?=[a-z])", text.partition("\n#    make lock\n")[2])
+    assert len(entries) > 8
+    pins = {}
+    for entry in entries:
+        name, version = re.match(r"([\w.-]+)==([\w.]+)", entry).groups()
+        pins[name] = version
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), name
+    tested = dict(
+        line.split("==")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line and not line.startswith("#")
+    )
+    known = {re.sub(r"[._]", "-", name).lower(): version for name, version in tested.items()}
+    others = {name for name, version in pins.items() if known.get(name) != version}
+    assert others == set()
+    lines = (ROOT / "requirements-runtime.txt").read_text().splitlines()
+    wanted = requirement_names([line for line in lines if not line.startswith("#")])
+    assert set(wanted) <= set(pins)
+
+
 @pytest.mark.integration
 def test_the_same_sources_build_the_same_bytes(tmp_path):
     """Wheel and sdist, whenever and in whichever folder they are built."""

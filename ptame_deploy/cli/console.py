@@ -30,7 +30,8 @@ settings = Settings()
 def _console(*, stderr: bool) -> "Console":
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    # No markup: the [rtx] of an extra and the [x] of a path are no styles.
+    return Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
 
 
 def _plain(text: str) -> str:
@@ -43,7 +44,7 @@ def _plain(text: str) -> str:
 def info(text: str) -> None:
     """Say what is happening, unless ``--quiet``."""
     if not settings.quiet:
-        _console(stderr=True).print(_plain(text), markup=False)
+        _console(stderr=True).print(_plain(text))
 
 
 def detail(text: str) -> None:
@@ -54,17 +55,17 @@ def detail(text: str) -> None:
 
 def warn(text: str) -> None:
     """Say what the user must know, in any case."""
-    _console(stderr=True).print(f"Warning: {_plain(text)}", style="yellow", markup=False)
+    _console(stderr=True).print(f"Warning: {_plain(text)}", style="yellow")
 
 
 def error(text: str) -> None:
     """Say what went wrong."""
-    _console(stderr=True).print(f"Error: {_plain(text)}", style="red", markup=False)
+    _console(stderr=True).print(f"Error: {_plain(text)}", style="red")
 
 
 def result(text: str) -> None:
     """Print a result for a person or a pipe."""
-    _console(stderr=False).print(_plain(text), markup=False)
+    _console(stderr=False).print(_plain(text))
 
 
 def table(content: "Table") -> None:

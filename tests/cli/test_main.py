@@ -198,3 +198,17 @@ def test_a_second_ctrl_c_does_not_break_into_the_cleaning_up(monkeypatch):
     monkeypatch.setattr(cli, "CLEANING_UP_SECONDS", 0)
     with pytest.raises(KeyboardInterrupt):
         interrupts(signal.SIGINT, None)
+
+
+def test_tables_show_brackets_as_they_are(capsys):
+    """In Rich's markup the name of an extra would be a style, and [/x] of a path an error."""
+    from rich.table import Table
+
+    from ptame_deploy.cli import console
+
+    table = Table(title="of[/x].py")
+    table.add_row('pip install "ptame-deploy[rtx]"', "[31.0, 68.0]")
+    console.table(table)
+    said = capsys.readouterr().out
+    for text in ("of[/x].py", '"ptame-deploy[rtx]"', "[31.0, 68.0]"):
+        assert text in said
