@@ -139,34 +139,36 @@ def staged_artifact(directory: Path, manifest: str) -> Iterator[Path]:
 
 
 def _commit(stage: Path, directory: Path) -> None:
-    while True:
-        finish_pending(directory)  # of a writer that was killed, or is at it
-        try:
-            stage.rename(directory / _PENDING)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            continue
-        finish_pending(directory)
-        return
+    with _locked(directory):
+        _finish(directory)  # of a writer that was killed
+        stage.rename(directory / _PENDING)
+        _finish(directory)
 
 
 def finish_pending(directory: Path) -> None:
-    """Move a complete artifact's files to their place, where somebody was killed before that."""
+    """Move a complete artifact's files to their place, where somebody was killed before that.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    if (directory / _PENDING).is_dir():
+        with _locked(directory):
+            _finish(directory)
+
+
+def _finish(directory: Path) -> None:
     pending = directory / _PENDING
-    if not pending.is_dir():
+    if not pending.is_dir():  # done meanwhile
         return
-    with _locked(directory):
-        if (pending / _LAST).is_file():  # else all is done but the removal
-            last = pending / (pending / _LAST).read_text(encoding="utf-8")
-            if last.is_file():
-                (directory / last.name).unlink(missing_ok=True)
-                for path in sorted(pending.iterdir()):
-                    if path.name not in (last.name, _LAST):
-                        path.replace(directory / path.name)
-                last.replace(directory / last.name)
-        with suppress(FileNotFoundError):  # somebody else did it
-            shutil.rmtree(pending)
+    if (pending / _LAST).is_file():  # else all is done but the removal
+        last = pending / (pending / _LAST).read_text(encoding="utf-8")
+        if last.is_file():
+            (directory / last.name).unlink(missing_ok=True)
+            for path in sorted(pending.iterdir()):
+                if path.name not in (last.name, _LAST):
+                    path.replace(directory / path.name)
+            last.replace(directory / last.name)
+    shutil.rmtree(pending)
 
 
 @contextmanager
@@ -190,13 +192,14 @@ def _sweep(directory: Path) -> None:
     pattern = re.compile(rf"\.ptame-{re.escape(platform.node()[:40])}-(\d+)-.+")
     for path in directory.iterdir():
         found = pattern.fullmatch(path.name)
-        if found is None or path.stat().st_mtime > time.time() - _ABANDONED:
+        if found is None:
             continue
         try:
-            os.kill(int(found[1]), 0)
+            if path.stat().st_mtime < time.time() - _ABANDONED:
+                os.kill(int(found[1]), 0)
         except ProcessLookupError:
             shutil.rmtree(path, ignore_errors=True)
-        except OSError:  # somebody else's
+        except OSError:  # gone by itself, or the process of somebody else
             continue
 
 

@@ -1,5 +1,9 @@
 import errno
+import multiprocessing
 import os
+import platform
+import subprocess
+import time
 
 import pytest
 
@@ -7,6 +11,7 @@ from ptame_deploy.errors import InvalidInputError, MissingRequirementError
 from ptame_deploy.storage import (
     atomic_file,
     cache_folder,
+    finish_pending,
     sha256_of_file,
     staged_artifact,
     write_text,
@@ -147,3 +152,57 @@ def test_caches_lie_where_the_user_has_them(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder("calibration") == tmp_path / ".cache" / "ptame" / "calibration"
+
+
+def write_many(folder, word, times):
+    for number in range(times):
+        write_artifact(folder, f"{word}{number}")
+
+
+def test_two_writers_at_once_leave_one_whole_artifact(tmp_path):
+    """And whoever reads meanwhile finds files of one writer, or none."""
+    context = multiprocessing.get_context("fork")
+    folder = tmp_path / "model"
+    write_artifact(folder, "first")
+    writers = [
+        context.Process(target=write_many, args=(folder, word, 150)) for word in ("one", "other")
+    ]
+    for writer in writers:
+        writer.start()
+    checked = 0
+    while any(writer.is_alive() for writer in writers):
+        finish_pending(folder)
+        try:
+            before = (folder / "model.json").read_text()
+            content = (folder / "model.onnx").read_text()
+            after = (folder / "model.json").read_text()
+        except FileNotFoundError:
+            continue
+        if before == after:
+            assert content == before
+            checked += 1
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    assert checked
+    assert listing(folder) == ["model.json", "model.onnx"]
+    assert (folder / "model.json").read_text() in ("one149", "other149")
+
+
+def test_stages_of_killed_writers_are_swept_once_they_are_old(tmp_path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    node = platform.node()[:40]
+    names = {
+        "dead": f".ptame-{node}-{gone.pid}-x", "alive": f".ptame-{node}-{os.getpid()}-x",
+        "young": f".ptame-{node}-{gone.pid}-y", "other": f".ptame-elsewhere-{gone.pid}-x",
+    }  # fmt: skip
+    for name in names.values():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_text("half")
+    long_ago = time.time() - 7200
+    for kind in ("dead", "alive", "other"):
+        os.utime(tmp_path / names[kind], (long_ago, long_ago))
+    write_artifact(tmp_path, "new")
+    left = {kind for kind, name in names.items() if (tmp_path / name).exists()}
+    assert left == {"alive", "young", "other"}
