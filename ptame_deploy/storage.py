@@ -160,8 +160,12 @@ def _finish(directory: Path) -> None:
     pending = directory / _PENDING
     if not pending.is_dir():  # done meanwhile
         return
+    # A folder from elsewhere may hold anything: no link out of it is followed, no path leaves it.
+    if pending.is_symlink():
+        raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), str(pending))
     if (pending / _LAST).is_file():  # else all is done but the removal
-        last = pending / (pending / _LAST).read_text(encoding="utf-8")
+        with (pending / _LAST).open("rb") as file:
+            last = pending / Path(os.fsdecode(file.read(255))).name
         if last.is_file():
             (directory / last.name).unlink(missing_ok=True)
             for path in sorted(pending.iterdir()):

@@ -206,3 +206,28 @@ def test_stages_of_killed_writers_are_swept_once_they_are_old(tmp_path):
     write_artifact(tmp_path, "new")
     left = {kind for kind, name in names.items() if (tmp_path / name).exists()}
     assert left == {"alive", "young", "other"}
+
+
+def test_a_folder_from_elsewhere_cannot_move_files_that_are_not_its_own(tmp_path):
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    mine.mkdir()
+    (mine / "key").write_text("secret")
+    (mine / ".last").write_text("key")
+    theirs.mkdir()
+    (theirs / ".ptame-pending").symlink_to(mine)
+    with pytest.raises(OSError, match="exists"):
+        finish_pending(theirs)
+    with pytest.raises(InvalidInputError, match="Choose another -o"):
+        write_artifact(theirs, "new")
+    assert (mine / "key").read_text() == "secret"
+    (theirs / ".ptame-pending").unlink()
+    (theirs / ".ptame-pending").mkdir()
+    (theirs / ".ptame-pending" / ".last").write_text("../../mine/key")
+    finish_pending(theirs)
+    assert (mine / "key").read_text() == "secret"
+    assert listing(theirs) == []
+    for odd in (b"", b"\xff\x00", b"x" * 5000):
+        (theirs / ".ptame-pending").mkdir()
+        (theirs / ".ptame-pending" / ".last").write_bytes(odd)
+        finish_pending(theirs)
+        assert listing(theirs) == []
