@@ -33,6 +33,7 @@ class that the classifier names (P-TAME; Ntrougkas, Mezaris, Patras, IEEE OJSP 2
 {measure}, on {judged} of those photos, each by a fit to the other folds alone: start
 {before:.4f}, trained {after:.4f}, better by {better:.4f} (95 % interval {low:.4f} to {high:.4f}).
 How that shows in insertion, deletion and average drop: the README's table of trials.
+{others}
 
 ## Limits
 
@@ -68,6 +69,7 @@ def main() -> None:
         photos_used=training["photos_used"],
         origin=arguments.photos,
         superpixels=_superpixels(record),
+        others=_others(record),
         command=manifest.provenance.command,
         created=manifest.provenance.created[:10],
         seconds=training["seconds"],
@@ -86,6 +88,16 @@ def main() -> None:
     )
     write_text(arguments.folder / "MODEL_CARD.md", text)
     print(f"Wrote {arguments.folder / 'MODEL_CARD.md'}")
+
+
+def _others(record: ExplainerRecord) -> str:
+    found = record.other_classes
+    if found is None:
+        return "Maps of classes that are not the answer were not judged."
+    return (
+        f"Maps of the class next to the answer: {found.mean:.3f} (95 % interval {found.low:.3f} to "
+        f"{found.high:.3f}; 0 is chance), on {found.photos} photos."
+    )
 
 
 def _superpixels(record: ExplainerRecord) -> str:
