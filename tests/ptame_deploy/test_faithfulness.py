@@ -8,11 +8,11 @@ pytestmark = pytest.mark.unit
 
 
 def test_drop_and_increase_by_hand():
-    before = np.array([0.8, 0.5, 0.4, 0.2], np.float32)
-    after = np.array([0.4, 0.6, 0.4, 0.0], np.float32)
+    before = np.array([0.8, 0.5, 0.4, 0.2, 0.1], np.float32)
+    after = np.array([0.4, 0.6, 0.4, 0.0, 0.3], np.float32)
     found = drop_and_increase(before, after)
-    assert found.average_drop == pytest.approx(100 * (0.5 + 0 + 0 + 1) / 4)
-    assert found.increase == pytest.approx(25)
+    assert found.average_drop == pytest.approx(100 * (0.5 + 0 + 0 + 1 + 0) / 5)
+    assert found.increase == pytest.approx(40)
     with pytest.raises(InvalidInputError, match="at least one"):
         drop_and_increase(before[:0], after[:0])
 
@@ -58,6 +58,17 @@ def test_maps_are_resized_bilinearly_as_torch_does():
         torch.from_numpy(saliency)[:, None], size=(40, 30), mode="bilinear", align_corners=False
     )[:, 0].numpy()
     np.testing.assert_allclose(masks(saliency, (40, 30), 100, matched=False), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(3, 17), (100, 100)])
+@pytest.mark.parametrize("percent", [1, 15, 50, 99])
+def test_the_kept_pixels_are_the_largest_whatever_their_order(size, percent):
+    count = size[0] * size[1]
+    saliency = np.random.default_rng(5).permutation(count).astype(np.float32).reshape(1, *size)
+    largest = saliency >= count - round(count * percent / 100)
+    for matched in (True, False):
+        kept = masks(saliency / count, size, percent, matched=matched) > 0
+        np.testing.assert_array_equal(kept, largest)
 
 
 @pytest.mark.parametrize("percent", [0, 101])
