@@ -31,7 +31,7 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive bench-gpu random-model fuzz soak supply-chain lock wheel docs survey report environment triton-environment cpp-headers foreign-models clean
+.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive bench-gpu random-model fuzz soak supply-chain mutate lock wheel docs survey report environment triton-environment cpp-headers foreign-models clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
@@ -48,6 +48,7 @@ help:
 	@echo "make soak      memory over 10,000 requests and 10,000 photos (half an hour)"
 	@echo "make docs      build the documentation site (site/); any warning fails"
 	@echo "make wheel     dist/*.whl, for pipx, and for the images in docker/"
+	@echo "make mutate    change the numeric core, one operator at a time: do the tests notice?"
 	@echo "make lock      requirements-runtime.lock anew: versions and hashes"
 	@echo "make supply-chain  bill of materials, licences, known weaknesses"
 	@echo "make survey    export 89 timm models, and tell which hold (an hour)"
@@ -192,7 +193,7 @@ AUDIT_ENVIRONMENT := $(AUDIT)/.complete
 $(AUDIT_ENVIRONMENT): Makefile
 	$(PYTHON) -m venv $(AUDIT)
 	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check \
-		cyclonedx-bom==7.5.0 pip-audit==2.10.1 uv==0.13.9
+		cyclonedx-bom==7.5.0 pip-audit==2.10.1 uv==0.13.9 cosmic-ray==8.7.0
 	@touch $@
 
 supply-chain: $(ENVIRONMENT) $(AUDIT_ENVIRONMENT)
@@ -207,6 +208,16 @@ SOAK_JSON ?= bench-work/soak.json
 
 soak: random-model
 	$(BIN)/python scripts/soak.py bench-work/random-model --json "$(SOAK_JSON)" $(SOAK_ARGUMENTS)
+
+# Whether the tests notice when the numeric core is changed; docs/mutation.md explains what they do not.
+MUTANTS := bench-work/mutants
+
+mutate: $(ENVIRONMENT) $(AUDIT_ENVIRONMENT)
+	rm -rf $(MUTANTS) && git clone --quiet . $(MUTANTS)
+	cd $(MUTANTS) && PATH="$(abspath $(BIN)):$(abspath $(AUDIT)/bin):$$PATH" PYTHONPATH=. OMP_NUM_THREADS=1 \
+		sh -c 'cosmic-ray init mutation.toml ../mutants.sqlite --force \
+		&& cosmic-ray exec mutation.toml ../mutants.sqlite \
+		&& cr-report --show-diff --surviving-only ../mutants.sqlite'
 
 # What production machines install, with hashes; for the images in docker/ too.
 lock: $(AUDIT_ENVIRONMENT)

@@ -92,3 +92,20 @@ def test_a_handful_of_photos_excludes_nothing():
     assert {n: excludes_zero(one) for n, one in found.items()} == {
         1: False, 2: False, 5: False, 6: True,
     }  # fmt: skip
+
+
+def test_the_interval_is_the_percentiles_of_all_resampled_means():
+    """Against the definition: 2.5 and 97.5 percent of the means, none of them left out."""
+    values = np.random.default_rng(3).exponential(size=37)
+    for resamples in (1500, 10_000):
+        generator = np.random.default_rng([4, 37])
+        means = np.concatenate(
+            [
+                values[generator.integers(0, 37, (min(1000, resamples - start), 37))].mean(axis=1)
+                for start in range(0, resamples, 1000)
+            ]
+        )
+        found = interval(values, seed=4, resamples=resamples)
+        assert found.low == np.percentile(means, 2.5)
+        assert found.high == np.percentile(means, 97.5)
+        assert found.mean == pytest.approx(values.mean())
