@@ -18,7 +18,8 @@ from bench.measures.judge import Judge
 from bench.methods.method import Method
 from bench.methods.perturbation import PerturbationSettings, rise
 from engines.onnx_runtime import OnnxRuntime
-from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest, read_manifest
+from ptame_deploy.artifact_files import read_manifest
+from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.graph_parts import extract_classifier, take_raw_maps
 from ptame_deploy.preprocessing import to_float

@@ -11,7 +11,8 @@ from bench.results import MapDifference
 from engines.onnx_runtime import OnnxRuntime
 from engines.plan import holds_plan
 from engines.runtime import Arrays, Runtime
-from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest, read_manifest
+from ptame_deploy.artifact_files import read_manifest
+from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.graph_parts import extract_classifier
 from ptame_deploy.synthetic import synthetic_images
@@ -19,10 +20,10 @@ from ptame_deploy.synthetic import synthetic_images
 if TYPE_CHECKING:
     from torch import nn
 
-    from ptame_deploy.artifacts import ExplainerRecord
     from ptame_deploy.auxiliaries import Auxiliary
     from ptame_deploy.backbones import Backbone
     from ptame_deploy.explainer import ExplainerNet
+    from ptame_deploy.part_records import ExplainerRecord
 
 Role = Literal["alone", "fused", "all-class"]
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ptame_deploy.artifacts import Provenance
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.records import DriftRecord, Record
 
 

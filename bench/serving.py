@@ -28,8 +28,8 @@ from engines.runtime import Arrays
 from engines.triton.client import TritonRuntime
 from engines.triton.config import Serving
 from engines.triton.repository import Wanted, write_models
-from ptame_deploy.artifacts import Provenance
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
+from ptame_deploy.provenance import Provenance
 
 ALONE, TOGETHER = "alone", "together"
 TOLERANCE = 1e-4  # of a served answer against the local run

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from bench.results import Device, Ratio, Subject, Throughput
-from ptame_deploy.artifacts import Provenance
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.records import Record
 
 _HEADER = (

@@ -38,9 +38,9 @@ from bench.timing import (
 )
 from bench.variants import ALL_CLASS, ALONE, FUSED, Variant, check_variants
 from engines.runtime import Arrays, Runtime, Staged
-from ptame_deploy.artifacts import Provenance
 from ptame_deploy.errors import InvalidInputError, PtameError
 from ptame_deploy.macs import count_macs
+from ptame_deploy.provenance import Provenance
 
 NO_TRANSFERS = "none: on the CPU the graph reads and writes the host's memory"
 TRANSFERS = "measured apart, not in the latency; throughput includes them"

@@ -6,9 +6,10 @@ from pathlib import Path
 from bench.device import describe_device
 from bench.figures import figure_line
 from bench.results import Figure, SpeedReport, SuiteReport
-from ptame_deploy.artifacts import Provenance, manifest_json
+from ptame_deploy.artifact_files import manifest_json
 from ptame_deploy.cli import INTERRUPTED, console
 from ptame_deploy.errors import CheckFailedError, PtameError
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.storage import write_text
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines.plan import PLAN_FILE, PlanManifest, holds_plan, read_plan
-from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest, read_manifest
+from ptame_deploy.artifact_files import read_manifest
+from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ import tempfile
 from pathlib import Path
 
 from engines.plan import PLAN_MANIFEST, PlanManifest, holds_plan, read_plan
-from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest, read_manifest
+from ptame_deploy.artifact_files import read_manifest
+from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.storage import publish, writable
 

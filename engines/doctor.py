@@ -10,7 +10,8 @@ from engines.flavours import FlavourName, check_supports, load_flavour
 from engines.gpu import Gpu, find_gpu
 from engines.open_memory import DISTRIBUTIONS, installed_memories
 from engines.plan import check_flavour, check_runs_here, holds_plan, read_plan
-from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest, read_manifest
+from ptame_deploy.artifact_files import read_manifest
+from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest
 from ptame_deploy.errors import ArtifactError, MissingRequirementError
 from ptame_deploy.onnx_session import check_onnxruntime
 

@@ -18,7 +18,8 @@ from engines.onnx_runtime import OnnxRuntime
 from engines.photo_input import Photo, as_list, decoded
 from engines.plan import PlanManifest, holds_plan
 from engines.runtime import Arrays, Runtime
-from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest, read_manifest
+from ptame_deploy.artifact_files import read_manifest
+from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.heads import probabilities
 from ptame_deploy.onnx_session import CPU_PROVIDER

@@ -11,14 +11,10 @@ from pydantic import Field, model_validator
 
 from engines.flavours import Flavour, FlavourName, check_supports
 from engines.gpu import Gpu
-from ptame_deploy.artifacts import (
-    ArtifactManifest,
-    GraphManifest,
-    Provenance,
-    TensorRecord,
-    read_manifest,
-)
+from ptame_deploy.artifact_files import read_manifest
+from ptame_deploy.artifacts import ArtifactManifest, GraphManifest, TensorRecord
 from ptame_deploy.errors import ArtifactError, InvalidInputError
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.records import Precision, Record
 
 PLAN_FILE, PLAN_MANIFEST = "model.plan", "model.plan.json"

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from engines.explainer import Explainer
 from engines.explanation import Explanation
 from engines.plan import PLAN_FILE
-from ptame_deploy.artifacts import GRAPH_FILE, Provenance
+from ptame_deploy.artifacts import GRAPH_FILE
 from ptame_deploy.photos import printable
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.storage import write_text
 
 SCHEMA_VERSION = 1

@@ -4,52 +4,24 @@ A manifest names the artifact's files with their hashes, so that a file that was
 or mixed up with another is found before it is used.
 """
 
-import json
-import platform
-import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
-from importlib import metadata
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from ptame_deploy.bootstrap import Interval, excludes_zero
-from ptame_deploy.errors import ArtifactError, InvalidInputError
-from ptame_deploy.heads import Head
-from ptame_deploy.photos import printable
+from ptame_deploy.cautions import of_classifier, of_explainer
+from ptame_deploy.part_records import ClassifierRecord, ExplainerRecord
 from ptame_deploy.preprocessing import Preprocessing
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.records import Precision, PrecisionRecord, Record
-from ptame_deploy.storage import finish_pending, sha256_of_file
 
 SCHEMA_VERSION = 1
 GRAPH_FILE, GRAPH_MANIFEST = "model.onnx", "model.json"
 EXPLAINER_FILE, EXPLAINER_MANIFEST = "explainer.safetensors", "explainer.json"
 
-OWN_AUXILIARY = "self"  # the explained classifier's own features
-State = Literal["initialised", "trained"]
-Start = Literal["activation-map", "fit", "random", "imported"]
-Preset = Literal["few", "paper"]
 # What a class is held against: the best other class, or the one that was given after it.
 Contrast = Literal["best", "given"]
 # Of an explainer's file: all its weights, or what training changed of an activation map.
 Form = Literal["weights", "shared-terms"]
-# Under so many steps a trained explainer is hardly another than its start (the paper: 40,000).
-FEW_STEPS = 100
-MAX_NAME_LENGTH = 500
-_TRACED_PACKAGES = (
-    "ptame-deploy", "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime",
-    "onnxruntime-gpu", "numpy", "pillow", "lightning",
-)  # fmt: skip
-
-
-def auxiliary_label(name: str, input_sizes: Sequence[int]) -> str:
-    """Describe an auxiliary for readers: ``resnet18 at 224 + 448 pixels``."""
-    if name == OWN_AUXILIARY:
-        return "the classifier's own features"
-    return f"{name} at {' + '.join(map(str, input_sizes))} pixels"
 
 
 class FileRecord(Record):
@@ -57,104 +29,6 @@ class FileRecord(Record):
 
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-
-
-class Provenance(Record):
-    """When, with what and by which command an artifact was made."""
-
-    created: str
-    command: str
-    seed: int
-    versions: dict[str, str]
-
-    @classmethod
-    def here(cls, *, seed: int) -> "Provenance":
-        """Describe the running process."""
-        return cls(
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            command=" ".join(map(printable, [Path(sys.argv[0]).name, *sys.argv[1:]])),
-            seed=seed,
-            versions=package_versions(),
-        )
-
-
-class WeightsRecord(Record):
-    """Where weights came from; the hash covers names, shapes and values, not the file format."""
-
-    source: str
-    sha256: str
-    random: bool = False
-
-
-def is_class_name(name: str) -> bool:
-    """Whether text can be a class name: not endless, without the half characters JSON can hold."""
-    return len(name) <= MAX_NAME_LENGTH and not any("\ud800" <= sign <= "\udfff" for sign in name)
-
-
-class ClassifierRecord(Record):
-    """The explained classifier."""
-
-    name: str
-    num_classes: int = Field(ge=1)
-    class_names: list[str] | None = None
-    weights: WeightsRecord
-    head: Head = "softmax"
-    # Fields of the preprocessing that neither its source nor the user said: ImageNet's habits.
-    assumed: list[str] = Field(default_factory=list)
-
-    @model_validator(mode="after")
-    def _check_names(self) -> "ClassifierRecord":
-        if self.class_names is not None and len(self.class_names) != self.num_classes:
-            message = f"{len(self.class_names)} class names for {self.num_classes} classes"
-            raise ValueError(message)
-        for name in self.class_names or []:
-            if not is_class_name(name):
-                message = f"class name {name[:50]!r} is not text, or over {MAX_NAME_LENGTH} long"
-                raise ValueError(message)
-        return self
-
-
-class SuperpixelRecord(Record):
-    """How maps are averaged over regions of their photo; see `ptame_deploy.superpixels`.
-
-    Attributes:
-        grid: seeds on each axis.
-        compactness: difference of colour (Lab) that weighs as much as one cell of the grid.
-        softness: of the borders between regions, relative to ``compactness`` squared.
-        iterations: of k-means.
-        kept: share of the map as it was that is added to its averages.
-        detail: pixels of the averaged map, on each axis, for one pixel of the map as it was.
-    """
-
-    grid: int = Field(default=6, ge=2, le=32)
-    compactness: float = Field(default=10.0, gt=0, allow_inf_nan=False)
-    softness: float = Field(default=0.3, gt=0, allow_inf_nan=False)
-    iterations: int = Field(default=3, ge=1, le=20)
-    kept: float = Field(default=0.2, ge=0, allow_inf_nan=False)
-    detail: int = Field(default=2, ge=1, le=8)
-
-
-class ExplainerRecord(Record):
-    """The explainer inside a fused graph."""
-
-    auxiliary: str
-    auxiliary_input_sizes: list[int]
-    auxiliary_weights: WeightsRecord
-    state: State
-    start: Start
-    training_preset: Preset | None = None
-    training_steps: int | None = None  # of the preset 'paper'
-    training_photos: int | None = None
-    weights_sha256: str
-    superpixels: SuperpixelRecord | None = None
-    # Of photos left out: how the map of the class next to the answer predicts that class's scores
-    # of masked copies (mean cosine). None where it was not measured.
-    other_classes: Interval | None = None
-
-    @property
-    def auxiliary_label(self) -> str:
-        """The auxiliary and its input sizes, for readers."""
-        return auxiliary_label(self.auxiliary, self.auxiliary_input_sizes)
 
 
 class TensorRecord(Record):
@@ -274,58 +148,13 @@ class GraphManifest(ArtifactManifest):
     @property
     def cautions(self) -> list[str]:
         """What every reader of this graph's maps must be told."""
-        cautions = []
-        if self.classifier.weights.random:
-            cautions.append("classifier weights are RANDOM: for latency work only")
-        if self.explainer.auxiliary_weights.random:
-            cautions.append("auxiliary weights are RANDOM: maps mean nothing")
-        if self.explainer.state == "initialised":
-            kind = {
-                "activation-map": "the auxiliary's class activation map",
-                "fit": "a linear fit",
-                "random": "RANDOM fusion weights: maps mean nothing",
-                "imported": "taken from a checkpoint",
-            }[self.explainer.start]
-            cautions.append(f"explainer is initialised, not trained: {kind}")
-        elif (
-            self.explainer.training_preset == "paper"
-            and (self.explainer.training_steps or 0) < FEW_STEPS
-        ):
-            cautions.append(
-                f"explainer was trained for {self.explainer.training_steps or 0} steps on "
-                f"{self.explainer.training_photos or 0} photos only, "
-                f"from start '{self.explainer.start}'"
-            )
-        cautions += self._other_classes_caution()
-        assumed = self.explainer.auxiliary != OWN_AUXILIARY
-        if (
-            assumed
-            and self.classifier.class_names is None
-            and self.explainer.start == "activation-map"
-        ):
-            cautions.append("classes have no names and were taken to be ImageNet's")
+        of_others = not (self.top_k == 1 and self.targets is None and self.contrast is None)
+        found = of_classifier(self.classifier)
+        found += of_explainer(self.classifier, self.explainer, of_others=of_others)
         if self.quantisation is not None and self.quantisation.misses:
             misses = "; ".join(self.quantisation.misses)
-            cautions.append(f"{self.precision} DRIFTS from the FP32 graph: {misses}")
-        return cautions
-
-    def _other_classes_caution(self) -> list[str]:
-        """Tell where maps of classes that are not the answer explain nothing, if this has such."""
-        found = self.explainer.other_classes
-        only_answers = self.top_k == 1 and self.targets is None and self.contrast is None
-        if only_answers or found is None or explains(found):
-            return []
-        caution = (
-            "maps of classes that are NOT the answer explain nothing: they agree with the "
-            f"classifier by {found.mean:.2f} ({found.low:.2f} to {found.high:.2f}) on "
-            f"{found.photos} photos left out of training, where 0 is chance"
-        )
-        return [caution]
-
-
-def explains(agreement: Interval) -> bool:
-    """Whether maps agree with their classes' scores beyond chance."""
-    return excludes_zero(agreement) and agreement.mean > 0
+            found.append(f"{self.precision} DRIFTS from the FP32 graph: {misses}")
+        return found
 
 
 class AnswerRecord(Record):
@@ -358,6 +187,12 @@ class ExplainerManifest(ArtifactManifest):
     answers: list[AnswerRecord] | None = None
     training: dict[str, Any] | None = None
 
+    @property
+    def cautions(self) -> list[str]:
+        """What whoever fuses it must be told."""
+        found = of_classifier(self.classifier)
+        return found + of_explainer(self.classifier, self.explainer, of_others=True)
+
     @model_validator(mode="after")
     def _check_answers(self) -> Self:
         indices = [index for answer in self.answers or [] for index in answer.class_index]
@@ -365,109 +200,3 @@ class ExplainerManifest(ArtifactManifest):
             message = f"answers do not fit {self.classifier.num_classes} classes"
             raise ValueError(message)
         return self
-
-
-Manifest = TypeVar("Manifest", bound=ArtifactManifest)
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of Python and of the installed packages that shape results."""
-    versions = {"python": platform.python_version()}
-    for name in _TRACED_PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def record_files(directory: Path) -> dict[str, FileRecord]:
-    """Hash every file in a folder."""
-    return {
-        path.name: FileRecord(bytes=path.stat().st_size, sha256=sha256_of_file(path))
-        for path in sorted(directory.iterdir())
-    }
-
-
-def manifest_json(manifest: BaseModel) -> str:
-    """Return a manifest as the text of its JSON file."""
-    return json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-
-
-def _no_artifact(directory: Path, name: str) -> str:
-    """Say what stands where an artifact was expected."""
-    if directory.is_file() and (directory.parent / name).is_file():
-        return f"{directory} is a file of an artifact: give its folder, {directory.parent}."
-    if name == GRAPH_MANIFEST and (directory / EXPLAINER_MANIFEST).is_file():
-        return (
-            f"{directory} holds an explainer alone: put it and its classifier into one graph first "
-            f"(ptame export --explainer {directory})."
-        )
-    if name == EXPLAINER_MANIFEST and (directory / GRAPH_MANIFEST).is_file():
-        return f"{directory} holds a fused graph; an explainer (of ptame train) is expected."
-    return f"{directory} holds no {name}: not an artifact, or one that was never completed."
-
-
-def read_manifest(directory: Path, name: str, model: type[Manifest]) -> Manifest:
-    """Read a manifest and check every file that it names: presence, size, hash.
-
-    Args:
-        directory: the artifact's folder.
-        name: the manifest's file name.
-        model: the manifest's class.
-
-    Raises:
-        InvalidInputError: there is no such artifact.
-        ArtifactError: the manifest cannot be read, or a file is missing or not the one recorded.
-    """
-    path = directory / name
-    if not directory.exists():
-        message = f"{directory} does not exist."
-        raise InvalidInputError(message)
-    with suppress(OSError):  # what a killed writer left, unless the folder cannot be written
-        finish_pending(directory)
-    if not path.is_file():
-        raise InvalidInputError(_no_artifact(directory, name))
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        message = f"{path} cannot be read as JSON ({error}). Make the artifact again."
-        raise ArtifactError(message) from error
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        message = (
-            f"{path} has schema version {version}; this ptame-deploy reads up to {SCHEMA_VERSION}. "
-            "Update ptame-deploy."
-        )
-        raise ArtifactError(message)
-    try:
-        manifest = model.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        message = (
-            f"{path} is not a valid manifest: {where}: {first['msg']}. Make the artifact again."
-        )
-        raise ArtifactError(message) from error
-    for file_name, record in manifest.files.items():
-        _check_file(directory, file_name, record)
-    return manifest
-
-
-def _check_file(directory: Path, name: str, record: FileRecord) -> None:
-    if Path(name).name != name:
-        message = f"{directory}: the manifest names {name!r}, which is outside its folder."
-        raise ArtifactError(message)
-    path = directory / name
-    if not path.is_file():
-        message = f"{path} is missing. Copy the whole folder, or make the artifact again."
-        raise ArtifactError(message)
-    size = path.stat().st_size
-    if size != record.bytes:
-        message = (
-            f"{path} has {size} bytes, its manifest says {record.bytes}: cut short or replaced."
-        )
-        raise ArtifactError(message)
-    if sha256_of_file(path) != record.sha256:
-        message = f"{path} is not the file that its manifest describes (SHA-256 differs)."
-        raise ArtifactError(message)

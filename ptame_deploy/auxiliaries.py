@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ptame_deploy.artifacts import OWN_AUXILIARY, WeightsRecord, auxiliary_label
 from ptame_deploy.backbones import imagenet_class_names
 from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.part_records import OWN_AUXILIARY, WeightsRecord, auxiliary_label
 from ptame_deploy.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from ptame_deploy.pretrained import build_timm, build_torchvision
 from ptame_deploy.weights import override_weights, record_weights

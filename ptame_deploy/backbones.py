@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import nn
 
-from ptame_deploy.artifacts import ClassifierRecord, WeightsRecord
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.heads import Head
+from ptame_deploy.part_records import ClassifierRecord, WeightsRecord
 from ptame_deploy.preprocessing import Preprocessing
 from ptame_deploy.vision import import_torchvision
 
@@ -53,6 +53,7 @@ class Backbone:
             weights=self.weights,
             head=self.head,
             assumed=list(self.assumed),
+            doubts=list(self.doubts),
         )
 
 

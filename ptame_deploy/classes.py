@@ -2,8 +2,8 @@
 
 import difflib
 
-from ptame_deploy.artifacts import ClassifierRecord
 from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.part_records import ClassifierRecord
 
 _LISTED = 8  # names in an error
 

@@ -4,6 +4,8 @@ Weights do not tell all: the code around them may have changed, and of a functio
 probabilities, which may ask anything, there are none.
 """
 
+import hashlib
+
 import numpy as np
 import torch
 
@@ -50,10 +52,27 @@ def other_answer(backbone: Backbone, records: list[AnswerRecord]) -> str | None:
     return told
 
 
+def answers_sha256(backbone: Backbone) -> str:
+    """Hash a classifier's answers to the same images: its best logits, to three digits.
+
+    Another machine may round otherwise: equal hashes say that classifiers are alike, different ones
+    do not say that they are not.
+    """
+    told = []
+    for logits in _logits(backbone)[1].double().cpu().numpy():
+        best = np.argsort(-logits, kind="stable")[:BEST]
+        told.append(" ".join(f"{index} {logits[index]:.3g}" for index in best))
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()
+
+
 def _probabilities(backbone: Backbone) -> np.ndarray:
+    classifier, logits = _logits(backbone)
+    return np.asarray(classifier.probabilities(logits).cpu().numpy())
+
+
+@torch.no_grad()
+def _logits(backbone: Backbone) -> tuple[NormalisedClassifier, torch.Tensor]:
     height, width = backbone.preprocessing.input_size
     images = torch.from_numpy(synthetic_images(IMAGES, height, width))
     classifier = NormalisedClassifier(backbone).eval()
-    with torch.no_grad():
-        logits = classifier(images.to(classifier.mean.device))
-        return np.asarray(classifier.probabilities(logits).cpu().numpy())
+    return classifier, classifier(images.to(classifier.mean.device))

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ptame_deploy.artifacts import Start, SuperpixelRecord
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.part_records import Start, SuperpixelRecord
 
 
 class AttentionBranch(nn.Module):

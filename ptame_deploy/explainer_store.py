@@ -1,30 +1,23 @@
 """Explainer artifacts: ``explainer.safetensors`` with ``explainer.json``."""
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
 
-from ptame_deploy.artifacts import (
-    EXPLAINER_FILE,
-    EXPLAINER_MANIFEST,
-    ExplainerManifest,
-    ExplainerRecord,
-    Preset,
-    Provenance,
-    Start,
-    State,
-    manifest_json,
-    read_manifest,
-    record_files,
-)
+from ptame_deploy.artifact_files import manifest_json, read_manifest, record_files
+from ptame_deploy.artifacts import EXPLAINER_FILE, EXPLAINER_MANIFEST, ExplainerManifest
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.bootstrap import Interval
 from ptame_deploy.classifier_answers import other_answer, record_answers
 from ptame_deploy.errors import ArtifactError, InvalidInputError
 from ptame_deploy.explainer import ExplainerNet, SharedTerms, start_explainer
+from ptame_deploy.part_records import ExplainerRecord, Preset, Start, State
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.sources.function_head import FunctionHead
 from ptame_deploy.sources.import_string import FUNCTION_SOURCE, is_function
 from ptame_deploy.storage import staged_artifact
@@ -40,6 +33,8 @@ def record_explainer(
     training_preset: Preset | None = None,
     training_steps: int | None = None,
     training_photos: int | None = None,
+    gain: Interval | None = None,
+    own_answers: Interval | None = None,
     other_classes: Interval | None = None,
 ) -> ExplainerRecord:
     """Describe an explainer for a manifest; what is given is told in `ExplainerRecord`."""
@@ -54,6 +49,8 @@ def record_explainer(
         training_photos=training_photos,
         weights_sha256=state_sha256(explainer),
         superpixels=explainer.superpixels,
+        gain=gain,
+        own_answers=own_answers,
         other_classes=other_classes,
     )
 
@@ -142,6 +139,46 @@ def load_explainer(directory: Path, backbone: Backbone, auxiliary: Auxiliary) ->
     return explainer.eval()
 
 
+def moved_class(trained_with: Sequence[str], given: Sequence[str]) -> str | None:
+    """Return a class name that stands for another output than when an explainer was trained.
+
+    Names may be changed (another language, a typing error); one that moved labels wrongly.
+
+    Args:
+        trained_with: the names at training, in the order of the outputs.
+        given: those given now, as many.
+    """
+    before, now = Counter(trained_with), Counter(given)
+    moved = (
+        name
+        for name, here in zip(given, trained_with, strict=True)
+        if name != here and before[name] == now[name]
+    )
+    return next(moved, None)
+
+
+def with_class_names(backbone: Backbone, manifest: ExplainerManifest) -> Backbone:
+    """Give a classifier the class names of an explainer's training, where it has none.
+
+    Raises:
+        InvalidInputError: it has the same names in another order.
+    """
+    trained_with = manifest.classifier.class_names
+    if trained_with is None or len(trained_with) != backbone.num_classes:
+        return backbone
+    if backbone.class_names is None:
+        return replace(backbone, class_names=tuple(trained_with))
+    moved = moved_class(trained_with, backbone.class_names)
+    if moved is not None:
+        message = (
+            f"The name {moved!r} is given for output {backbone.class_names.index(moved)}, and was "
+            f"output {trained_with.index(moved)}'s when the explainer was trained. Names go in the "
+            "order of the classifier's outputs; without --class-names those of the training serve."
+        )
+        raise InvalidInputError(message)
+    return backbone
+
+
 def _check_belongs(
     directory: Path, manifest: ExplainerManifest, backbone: Backbone, auxiliary: Auxiliary
 ) -> None:
@@ -166,19 +203,27 @@ def _check_belongs(
                 what = "classifier weights, or another function as --head"  # noqa: PLW2901
             message = (
                 f"The explainer in {directory} was made for {manifest.classifier.name} with other "
-                f"{what}: {_short(made_with)} there, {_short(given)} here. Train one for these."
+                f"{what}: {_short(made_with)} there, {_short(given)} here. Give the options that "
+                "it was trained with, or train one for these."
             )
             raise ArtifactError(message)
     if manifest.answers is not None:
         difference = other_answer(backbone, manifest.answers)
         if difference is not None:
             message = (
-                f"{backbone.name} is not what {manifest.classifier.name} asked or was when the "
-                f"explainer in {directory} was trained: of the same test image, {difference}. Give "
-                "that classifier, with the same --head, prepared in the same way (--mean, --std), "
-                "or train an explainer for this one."
+                f"{backbone.name} answers otherwise than {manifest.classifier.name} did when the "
+                f"explainer in {directory} was trained: of the same test image, {difference}. Is "
+                f"an option missing here? It was trained with {_told(manifest)}. Otherwise the "
+                "code or the weights changed: train an explainer for this classifier."
             )
             raise ArtifactError(message)
+
+
+def _told(manifest: ExplainerManifest) -> str:
+    """Say what the user told of a classifier when its explainer was trained."""
+    prepared = manifest.preprocessing
+    mean, std = (",".join(f"{x:g}" for x in numbers) for numbers in (prepared.mean, prepared.std))
+    return f"--head {manifest.classifier.head}, --mean {mean} and --std {std}"
 
 
 def _short(value: object) -> str:

@@ -10,16 +10,8 @@ from typing import Any, TypeVar
 import onnx
 import torch
 
-from ptame_deploy.artifacts import (
-    GRAPH_FILE,
-    GRAPH_MANIFEST,
-    Contrast,
-    ExplainerRecord,
-    GraphManifest,
-    Provenance,
-    manifest_json,
-    record_files,
-)
+from ptame_deploy.artifact_files import manifest_json, record_files
+from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, Contrast, GraphManifest
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
@@ -30,6 +22,8 @@ from ptame_deploy.graph_file import check_graph_file, opset_of, save_graph
 from ptame_deploy.onnx_classifier import foreign_graphs
 from ptame_deploy.onnx_session import open_graph
 from ptame_deploy.parity import ParityReport, compare
+from ptame_deploy.part_records import ExplainerRecord
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.sources.import_string import PythonClassifier
 from ptame_deploy.storage import staged_artifact
 from ptame_deploy.tracing import trace

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ptame_deploy.artifacts import OWN_AUXILIARY
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.fused import NormalisedClassifier
+from ptame_deploy.part_records import OWN_AUXILIARY
 from ptame_deploy.spatial import Reshape, SpatialLayer, layer_outputs, spatial_layer
 from ptame_deploy.synthetic import synthetic_images
 

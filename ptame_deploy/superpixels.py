@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ptame_deploy.artifacts import SuperpixelRecord
 from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.part_records import SuperpixelRecord
 
 PIXELS = 4  # of the photo, on each axis, that one pixel of the taps' maps averages, at least
 MIN_CELL = 4  # pixels of the taps' maps; seeds that lie closer make no regions

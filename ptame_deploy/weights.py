@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ptame_deploy.artifacts import WeightsRecord
 from ptame_deploy.errors import ArtifactError, InvalidInputError
+from ptame_deploy.part_records import WeightsRecord
 
 RANDOM = "random"
 # Wrappers that training code leaves around a state dict, and in front of its keys.

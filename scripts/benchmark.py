@@ -28,7 +28,7 @@ from bench.timing import Sampling
 from bench.variants import Variant
 from ptame_deploy.auxiliaries import AUXILIARIES
 from ptame_deploy.cli import console
-from ptame_deploy.cli.options import load_parts
+from ptame_deploy.cli.loading import load_parts
 from ptame_deploy.pretrained import PACKAGED
 from ptame_deploy.sources.load import load_backbone
 

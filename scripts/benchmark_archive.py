@@ -22,10 +22,12 @@ from typing import Any
 from bench.device import describe_device
 from bench.suite import exit_code
 from ptame_deploy import read_archive
-from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest, Provenance, read_manifest
+from ptame_deploy.artifact_files import read_manifest
+from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest
 from ptame_deploy.cli import console
 from ptame_deploy.errors import CheckFailedError
 from ptame_deploy.photos import find_photos
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.storage import write_text
 
 WORKERS = (1, 2)

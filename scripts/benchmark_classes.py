@@ -14,13 +14,15 @@ from pathlib import Path
 from bench.device import describe_device
 from bench.suite import exit_code
 from bench.timing import Sampling, measure_latency, paired_ratio, summarise_latency
-from ptame_deploy.artifacts import GRAPH_FILE, Provenance, SuperpixelRecord
-from ptame_deploy.cli import console, options
+from ptame_deploy.artifacts import GRAPH_FILE
+from ptame_deploy.cli import console, loading
 from ptame_deploy.errors import CheckFailedError
 from ptame_deploy.explainer import start_explainer
 from ptame_deploy.explainer_store import record_explainer
 from ptame_deploy.onnx_export import GraphOptions, export
 from ptame_deploy.onnx_session import open_session
+from ptame_deploy.part_records import SuperpixelRecord
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.sources.load import load_backbone
 from ptame_deploy.storage import write_text
 from ptame_deploy.synthetic import synthetic_images
@@ -73,7 +75,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _export(arguments: argparse.Namespace, folder: Path) -> dict[str, Path]:
     backbone = load_backbone(arguments.backbone)
-    auxiliary = options.load_auxiliary(backbone, arguments.auxiliary, None, None, seed=0)
+    auxiliary = loading.load_auxiliary(backbone, arguments.auxiliary, None, None, seed=0)
     found = {}
     for number, (name, (chosen, superpixels)) in enumerate(VARIANTS.items()):
         net, start = start_explainer(auxiliary, backbone.num_classes, backbone.class_names)

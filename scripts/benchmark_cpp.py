@@ -25,10 +25,11 @@ from bench.device import describe_device
 from bench.suite import exit_code
 from bench.timing import Durations, paired_ratio, summarise_latency
 from engines.explainer import Explainer
-from ptame_deploy.artifacts import GRAPH_FILE, Provenance
+from ptame_deploy.artifacts import GRAPH_FILE
 from ptame_deploy.cli import console
 from ptame_deploy.errors import CheckFailedError
 from ptame_deploy.onnx_session import open_session
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.storage import write_text
 
 LIMIT, BATCHES, FEWEST_RUNS = 1.05, (1, 8), 5

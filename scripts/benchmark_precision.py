@@ -26,7 +26,7 @@ from bench.variants import Variant, form_of, recorded_drift, with_measured_drift
 from engines.torch_runtime import TorchMode, TorchPrecision
 from ptame_deploy.cli import console
 from ptame_deploy.cli.bench import batch_sizes
-from ptame_deploy.cli.options import load_parts
+from ptame_deploy.cli.loading import load_parts
 from ptame_deploy.cli.quantize import report_lines
 from ptame_deploy.errors import (
     InvalidInputError,

@@ -14,7 +14,7 @@ from bench.serving import LoadOptions, bench_serving
 from bench.serving_results import serving_table
 from bench.suite import exit_code
 from bench.timing import Sampling
-from ptame_deploy.artifacts import manifest_json
+from ptame_deploy.artifact_files import manifest_json
 from ptame_deploy.cli import console
 from ptame_deploy.cli.options import seconds
 from ptame_deploy.storage import check_writable, write_text

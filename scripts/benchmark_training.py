@@ -23,11 +23,11 @@ from torch import Tensor
 from bench.device import describe_device
 from bench.memory import reset_peak, resident_bytes
 from bench.suite import exit_code
-from ptame_deploy.artifacts import Provenance
 from ptame_deploy.auxiliaries import load_auxiliary
 from ptame_deploy.cli import console
 from ptame_deploy.errors import CheckFailedError
 from ptame_deploy.explainer import start_explainer
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.sources.load import load_backbone
 from ptame_deploy.storage import write_text
 from trainer.loss_weights import LOSSES

@@ -6,8 +6,8 @@ python scripts/model_card.py FOLDER --photos "what they are and where they come 
 import argparse
 from pathlib import Path
 
-from ptame_deploy.artifacts import ExplainerRecord
 from ptame_deploy.explainer_store import read_explainer_manifest
+from ptame_deploy.part_records import ExplainerRecord
 from ptame_deploy.storage import write_text
 
 CARD = """# Explainer of {classifier}
@@ -93,9 +93,9 @@ def main() -> None:
 def _others(record: ExplainerRecord) -> str:
     found = record.other_classes
     if found is None:
-        return "Maps of classes that are not the answer were not judged."
+        return "Maps of classes other than the best one were not judged."
     return (
-        f"Maps of the class next to the answer: {found.mean:.3f} (95 % interval {found.low:.3f} to "
+        f"Maps of the second-best class: {found.mean:.3f} (95 % interval {found.low:.3f} to "
         f"{found.high:.3f}; 0 is chance), on {found.photos} photos."
     )
 

@@ -30,9 +30,9 @@ from torch import nn
 from torch.nn import functional
 
 from bench.device import describe_device
-from ptame_deploy.artifacts import Provenance
 from ptame_deploy.auxiliaries import load_auxiliary
 from ptame_deploy.explainer_store import record_explainer, save_explainer
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.sources.load import load_backbone
 from ptame_deploy.storage import write_text
 from ptame_deploy.vision import import_timm

@@ -30,9 +30,9 @@ from bench.servers import ptame_serve
 from bench.suite import exit_code
 from engines.explainer import Explainer
 from engines.triton.config import DATATYPES
-from ptame_deploy.artifacts import Provenance
 from ptame_deploy.cli import console
 from ptame_deploy.errors import CheckFailedError, MissingRequirementError
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.storage import check_writable, write_text
 
 SECONDS_BETWEEN = 0.5

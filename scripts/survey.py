@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.device import describe_device
-from ptame_deploy.artifacts import GRAPH_MANIFEST, Provenance
+from ptame_deploy.artifacts import GRAPH_MANIFEST
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.storage import write_text
 
 # Family: models, small ones where there is a choice.

@@ -32,19 +32,20 @@ from bench.methods.source import ClassifierSource
 from bench.runtimes import RuntimeChoice
 from bench.suite import exit_code
 from engines.onnx_runtime import OnnxRuntime
-from ptame_deploy.artifacts import Provenance, SuperpixelRecord
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.bootstrap import difference, interval
-from ptame_deploy.cli import console, options
+from ptame_deploy.cli import console, loading
 from ptame_deploy.explainer import ExplainerNet, FoldedExplainer
 from ptame_deploy.faithfulness import resize
 from ptame_deploy.floor_maps import centred_gaussian
 from ptame_deploy.fused import FusedModel
 from ptame_deploy.onnx_export import export_classifier
 from ptame_deploy.onnx_session import PROVIDERS
+from ptame_deploy.part_records import SuperpixelRecord
 from ptame_deploy.photos import find_photos, open_photo
 from ptame_deploy.preprocessing import to_float
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.sources.load import load_backbone
 from ptame_deploy.storage import cache_folder, write_text
 from trainer.amortised import Rows
@@ -248,7 +249,7 @@ def _run(arguments: argparse.Namespace) -> None:
     for number, fold in enumerate(folds[: arguments.judged]):
         others = [photos[i] for i in range(len(photos)) if i not in set(fold)]
         for variant in variants if arguments.only != "rivals" else []:
-            auxiliary = options.load_auxiliary(
+            auxiliary = loading.load_auxiliary(
                 backbone, variant.auxiliary, None, variant.sizes, seed=0
             )
             _one_fold(trials, variant, auxiliary, fold, others, number, arguments, found, gains)
@@ -366,7 +367,7 @@ def _by_masks(
     backbone: Backbone, variant: Variant, photos: list[Path], masks: MaskSettings
 ) -> dict[str, Any]:
     """Train on all photos with so many masks each; the gain is on photos left out in turn."""
-    auxiliary = options.load_auxiliary(backbone, variant.auxiliary, None, variant.sizes, seed=0)
+    auxiliary = loading.load_auxiliary(backbone, variant.auxiliary, None, variant.sizes, seed=0)
     settings = FewSettings(
         masks=masks, rows=variant.rows, superpixels=variant.superpixels,
         cache=cache_folder("scores"),

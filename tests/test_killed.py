@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ptame_deploy.artifacts import ExplainerManifest, GraphManifest, read_manifest
+from ptame_deploy.artifact_files import read_manifest
+from ptame_deploy.artifacts import ExplainerManifest, GraphManifest
 from ptame_deploy.cli import run
 from ptame_deploy.errors import InvalidInputError
 from tests.conftest import TINY_OPTIONS

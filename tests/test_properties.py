@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from engines.serve.protocol import read_request
-from ptame_deploy.artifacts import ClassifierRecord, ExplainerManifest, GraphManifest
+from ptame_deploy.artifacts import ExplainerManifest, GraphManifest
 from ptame_deploy.classes import find_class
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.heads import logits_of, probabilities
+from ptame_deploy.part_records import ClassifierRecord
 from ptame_deploy.preprocessing import Preprocessing
 
 pytestmark = pytest.mark.unit

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ptame_deploy.artifacts import SuperpixelRecord
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.part_records import SuperpixelRecord
 from ptame_deploy.superpixels import Superpixels, fits
 from trainer.amortised import Rows, cross_fit
 from trainer.data import Skipped, seen_photos
@@ -171,6 +171,7 @@ def train(
         record=record,
         skipped=list(skipped.names),
         gain=gain,
+        own_answers=gain.trained,
         other_classes=others,
         started=before,
         shown=np.stack(fitting.shown),

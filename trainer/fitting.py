@@ -100,7 +100,7 @@ class Fitting:
         self._saved = time.monotonic()
         self._seen: set[str] = set()
         self._judged: list[tuple[int, Sample]] = []
-        self._others: list[tuple[int, Sample]] = []  # of the class next to the answer
+        self._others: list[tuple[int, Sample]] = []  # of the second-best class
         self._waiting: list[list[Sample]] = [[] for _ in range(FOLDS)]
 
     def add(self, image: NDArray[np.uint8]) -> None:
@@ -155,7 +155,7 @@ class Fitting:
         return Gain.of(MEASURE, start, trained)
 
     def judge_others(self, found: CrossFit) -> Interval | None:
-        """Tell how maps of the class next to the answer do, on photos left out.
+        """Tell how maps of the second-best class do, on photos left out.
 
         Nothing was fitted to them: a map of a class that is not the answer is as good as its own
         row of the start.

@@ -1,6 +1,6 @@
 """Maps of classes that are not a photo's answer: no recipe trains them, so that they are judged.
 
-A map of the class next to the answer should predict how much speaks for that class in masked copies
+A map of the second-best class should predict how much speaks for that class in masked copies
 (`ptame_deploy.heads.evidence`), as the answer's map predicts the answer's scores
 (`trainer.amortised`). Where it does not, it shows nothing that the classifier goes by, however good
 the answer's own map is.
@@ -28,7 +28,7 @@ _START = np.ones(1)
 def judge_other_classes(
     module: ExplainerModule, explainer: ExplainerNet, images: NDArray[np.uint8], batch: int
 ) -> Interval | None:
-    """Tell how maps of the class next to the answer agree with that class's scores.
+    """Tell how maps of the second-best class agree with that class's scores.
 
     Args:
         module: its classifier and auxiliary, on whatever device they are by then.

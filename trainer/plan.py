@@ -8,10 +8,10 @@ import numpy as np
 
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
+from ptame_deploy.cautions import LEAST_JUDGED
 from ptame_deploy.errors import InvalidInputError
 from trainer.checkpoints import fingerprint
 from trainer.paper_settings import PaperSettings
-from trainer.result import LEAST_JUDGED
 from trainer.sources import Photo
 
 MOST_VALIDATION = 200  # photos left out, where the user does not say

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptame_deploy.artifacts import Start
 from ptame_deploy.bootstrap import Interval, Values, difference, interval
+from ptame_deploy.cautions import is_gain
 from ptame_deploy.explainer import ExplainerNet, SharedTerms
+from ptame_deploy.part_records import Start
 
 SHOWN = 8  # photos that a report shows
-LEAST_JUDGED = 8  # photos that a gain is told from
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,8 @@ class Gain:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the trained explainer is better beyond what chance explains.
-
-        A handful of photos says nothing: the interval of one is a point.
-        """
-        return self.better.low > 0 and self.better.photos >= LEAST_JUDGED
+        """Whether the trained explainer is better beyond what chance explains."""
+        return is_gain(self.better)
 
     def record(self) -> dict[str, Any]:
         """Describe the gain for a manifest."""
@@ -73,8 +70,9 @@ class Trained:
         record: how it was trained, for its manifest.
         skipped: photos that could not be read, each with the reason.
         gain: what training gained, or None where there were too few photos to tell.
-        other_classes: how maps of the class next to the answer agree with that class's scores of
-            masked copies of photos left out (mean cosine), or None where that was not measured.
+        own_answers: how maps of the answers agree with the answers' scores of masked copies of
+            photos left out (mean cosine), or None where that was not measured.
+        other_classes: the same of the second-best class.
         started: the explainer that training began with.
         shown: (n, H, W, 3) uint8, a few photos to show both on: left out where there are such.
         terms: all that training changed of an activation map, where that is all.
@@ -88,4 +86,5 @@ class Trained:
     started: ExplainerNet
     shown: NDArray[np.uint8]
     terms: SharedTerms | None = None
+    own_answers: Interval | None = None
     other_classes: Interval | None = None

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ptame_deploy.artifacts import Start
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.explainer import ExplainerNet, shares_classes, start_explainer
 from ptame_deploy.fused import NormalisedClassifier
 from ptame_deploy.heads import Head
+from ptame_deploy.part_records import Start
 from trainer.data import Batch, BatchKeys, PhotoBatches, load_batches
 from trainer.sources import Photo
 

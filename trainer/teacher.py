@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ptame_deploy.backbones import Backbone
+from ptame_deploy.classifier_answers import answers_sha256
 from ptame_deploy.errors import CheckFailedError, MissingRequirementError
 from ptame_deploy.fused import NormalisedClassifier
 from ptame_deploy.onnx_export import export_classifier
@@ -87,7 +88,14 @@ def can_be_kept(backbone: Backbone) -> bool:
 
 
 def classifier_identity(backbone: Backbone) -> str:
-    """Return what a classifier's answers to an image in [0, 1] depend on."""
+    """Return what a classifier's answers to an image in [0, 1] depend on.
+
+    Its weights do not tell all: the code around them may have changed, which its answers to the
+    same images show.
+    """
     preprocessing = backbone.preprocessing
     head = "" if backbone.head == "softmax" else f" {backbone.head}"
-    return f"{backbone.weights.sha256} {preprocessing.mean} {preprocessing.std}{head}"
+    return (
+        f"{backbone.weights.sha256} {preprocessing.mean} {preprocessing.std}{head} "
+        f"{answers_sha256(backbone)}"
+    )

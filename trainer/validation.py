@@ -140,7 +140,7 @@ class Validation:
         return {name: self.judge(one, PERCENTAGES) for name, one in maps.items()}
 
     def other_classes(self, explainer: ExplainerNet) -> Interval | None:
-        """Judge maps of the class next to the answer; see `trainer.other_classes`."""
+        """Judge maps of the second-best class; see `trainer.other_classes`."""
         return judge_other_classes(self.module, explainer, self.images, self.batch)
 
     @property

@@ -56,7 +56,7 @@ class Validator(Callback):
         history: what was found, as records; the first is the start's.
         stopped_early: whether it stopped training.
         gain: what training gained, once it is over.
-        other_classes: how maps of the class next to the answer do, once it is over.
+        other_classes: how maps of the second-best class do, once it is over.
         taken: step of the weights that were kept: the last, or the best where it stopped early.
     """
 

@@ -7,8 +7,8 @@ from pydantic import Field
 from bench.measures.measure import Column
 from bench.methods.cost import Cost, Family
 from bench.results import Device
-from ptame_deploy.artifacts import Provenance
 from ptame_deploy.bootstrap import Interval
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.records import Record
 
 Choice = Literal["best", "worst", "random"]

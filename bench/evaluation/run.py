@@ -36,8 +36,8 @@ from bench.methods import registry
 from bench.methods.method import Method, MethodFailedError, Row, Unavailable
 from bench.methods.ptame import REFERENCE
 from bench.results import Device
-from ptame_deploy.artifacts import Provenance
 from ptame_deploy.bootstrap import PERCENT, RESAMPLES
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.storage import write_text
 
 WORK = "work"

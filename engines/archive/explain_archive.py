@@ -12,12 +12,10 @@ from engines.archive.shards import Shard, fingerprint, plan_shards
 from engines.archive.worker import Report
 from engines.artifact import Artifact
 from ptame_deploy import errors
-from ptame_deploy.artifacts import (
-    GRAPH_FILE,
-    Provenance,
-)
+from ptame_deploy.artifacts import GRAPH_FILE
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.photos import printable
+from ptame_deploy.provenance import Provenance
 
 Runner = Callable[[Sequence[Shard]], Generator[Report]]  # a report a shard, as they are done
 

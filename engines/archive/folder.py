@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.archive.locations import is_local, open_location, reachable
 from engines.archive.manifest import ARCHIVE_MANIFEST, ArchiveManifest, parse_manifest
-from ptame_deploy.artifacts import manifest_json
+from ptame_deploy.artifact_files import manifest_json
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.photos import printable
 from ptame_deploy.storage import atomic_file, check_writable, writable

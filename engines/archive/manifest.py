@@ -5,9 +5,9 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from ptame_deploy.artifacts import Provenance
 from ptame_deploy.errors import ArtifactError, InvalidInputError
 from ptame_deploy.preprocessing import Preprocessing
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.records import Record
 
 # Readers of folders of Parquet files leave out what begins with an underscore.

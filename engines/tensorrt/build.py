@@ -9,16 +9,10 @@ from engines.gpu import find_gpu, require_gpu
 from engines.plan import PLAN_FILE, PLAN_MANIFEST, PlanManifest
 from engines.tensorrt.engine_builder import BuildOptions, serialise, shape_of
 from engines.tensorrt.network import check_border, parse
-from ptame_deploy.artifacts import (
-    GRAPH_FILE,
-    GRAPH_MANIFEST,
-    GraphManifest,
-    Provenance,
-    manifest_json,
-    read_manifest,
-    record_files,
-)
+from ptame_deploy.artifact_files import manifest_json, read_manifest, record_files
+from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest
 from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.storage import staged_artifact
 
 

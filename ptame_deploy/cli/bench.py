@@ -180,7 +180,7 @@ def bench(
     for text in [*report.subject.cautions, *report.warnings]:
         console.warn(text)
     if json is not None:
-        from ptame_deploy.artifacts import manifest_json
+        from ptame_deploy.artifact_files import manifest_json
         from ptame_deploy.storage import write_text
 
         write_text(json, manifest_json(report))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import typer
 
-from ptame_deploy.cli import console, options
+from ptame_deploy.cli import console, loading, options
 
 if TYPE_CHECKING:
     from bench.graphs import BenchGraphs
@@ -173,10 +173,10 @@ def export_graphs(
     from bench.graphs import graphs_of_parts
 
     overrides = options.preprocessing_overrides(input_size, None, None, None, None)
-    classifier = options.load_classifier(
+    classifier = loading.load_classifier(
         backbone, weights=weights, preprocessing=overrides, seed=seed
     )
-    parts = options.load_parts(
+    parts = loading.load_parts(
         classifier,
         explainer=explainer,
         auxiliary=auxiliary,

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ptame_deploy.cli import console, options
+from ptame_deploy.cli import console, loading
 
 if TYPE_CHECKING:
     from bench.graphs import BenchGraphs
     from bench.methods.registry import Source, Subject
     from bench.runtimes import RuntimeChoice
     from engines.runtime import Runtime
-    from ptame_deploy.artifacts import ExplainerRecord, GraphManifest
+    from ptame_deploy.artifacts import GraphManifest
     from ptame_deploy.auxiliaries import Auxiliary
     from ptame_deploy.backbones import Backbone
     from ptame_deploy.explainer import ExplainerNet
+    from ptame_deploy.part_records import ExplainerRecord
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def open_subject(
 def _open_models(models: Sequence[Path], workspace: Path) -> "tuple[list[BenchGraphs], list[Path]]":
     from bench.graphs import check_made_of, graphs_of_artifact
     from engines.plan import holds_plan
-    from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest, read_manifest
+    from ptame_deploy.artifact_files import read_manifest
+    from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest
     from ptame_deploy.errors import InvalidInputError
     from ptame_deploy.graph_parts import refuse_contrast
 
@@ -147,7 +149,7 @@ def _source_of(
     from ptame_deploy.shipped import find_explainer
     from ptame_deploy.weights import state_sha256
 
-    backbone = options.load_classifier(
+    backbone = loading.load_classifier(
         name,
         weights=networks.weights,
         preprocessing=manifest.preprocessing.model_dump(),
@@ -161,7 +163,7 @@ def _source_of(
         )
         raise ArtifactError(message)
     record = manifest.explainer
-    auxiliary = options.auxiliary_of(record, backbone, networks.auxiliary_weights, networks.seed)
+    auxiliary = loading.auxiliary_of(record, backbone, networks.auxiliary_weights, networks.seed)
     explainer: ExplainerNet | None = None
     if networks.explainer is not None:
         folder = find_explainer(networks.explainer, backbone.name)
@@ -202,7 +204,7 @@ def _source(
 def _export(
     name: str, networks: Networks, workspace: Path, choice: "RuntimeChoice"
 ) -> "tuple[list[BenchGraphs], Source]":
-    backbone = options.load_classifier(
+    backbone = loading.load_classifier(
         name,
         weights=networks.weights,
         preprocessing=networks.preprocessing,
@@ -210,7 +212,7 @@ def _export(
         head=networks.head,
         seed=networks.seed,
     )
-    parts = options.load_parts(
+    parts = loading.load_parts(
         backbone,
         explainer=networks.explainer,
         auxiliary=networks.auxiliary,
@@ -220,7 +222,13 @@ def _export(
     )
     graphs = _exported(parts, workspace, networks.seed)
     source = _source(
-        backbone, parts.auxiliary, parts.explainer, parts.record, workspace, choice, networks.seed
+        parts.backbone,
+        parts.auxiliary,
+        parts.explainer,
+        parts.record,
+        workspace,
+        choice,
+        networks.seed,
     )
     return [graphs], source
 
@@ -235,18 +243,18 @@ def _start_maker(backbone: "Backbone", auxiliary: "Auxiliary", workspace: Path, 
             auxiliary, backbone.num_classes, backbone.class_names, seed=seed
         )
         record = record_explainer(net, auxiliary, state="initialised", start=start)
-        return _exported(options.Parts(backbone, auxiliary, net, record), workspace, seed)
+        return _exported(loading.Parts(backbone, auxiliary, net, record), workspace, seed)
 
     return make
 
 
-def _exported(parts: options.Parts, workspace: Path, seed: int) -> "BenchGraphs":
+def _exported(parts: loading.Parts, workspace: Path, seed: int) -> "BenchGraphs":
     """Export a graph that takes the classes, or take the one of an earlier run."""
     from bench.evaluation.store import fingerprint
     from bench.graphs import graphs_of_artifact
-    from ptame_deploy.artifacts import package_versions
     from ptame_deploy.errors import PtameError
     from ptame_deploy.onnx_export import GraphOptions, export
+    from ptame_deploy.provenance import package_versions
 
     key = fingerprint(
         parts.backbone.record().model_dump(),

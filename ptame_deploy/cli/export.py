@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ptame_deploy.cli import console, options
+from ptame_deploy.cli import console, loading, options
 
 if TYPE_CHECKING:
     from ptame_deploy.backbones import Backbone
@@ -105,7 +105,7 @@ def export(
     if target and (takes_classes or top_k != 1):
         message = "--target says which classes are explained: leave out --top-k and --classes."
         raise InvalidInputError(message)
-    classifier = options.load_classifier(
+    classifier = loading.load_classifier(
         backbone,
         weights=weights,
         preprocessing=options.preprocessing_overrides(input_size, resize, mean, std, interpolation),
@@ -114,17 +114,7 @@ def export(
         seed=seed,
     )
     check_exportable(classifier)
-    graph_options = GraphOptions(
-        top_k=top_k,
-        takes_classes=takes_classes,
-        targets=_find_targets(classifier, target or []),
-        uint8_input=input_kind is InputKind.uint8,
-        map_size=map_size.value,
-        contrastive=contrast,
-        opset=opset,
-    )
-    graph_options.check(classifier.num_classes)
-    parts = options.load_parts(
+    parts = loading.load_parts(
         classifier,
         explainer=explainer,
         auxiliary=auxiliary,
@@ -133,6 +123,16 @@ def export(
         superpixels=superpixels,
         seed=seed,
     )
+    graph_options = GraphOptions(
+        top_k=top_k,
+        takes_classes=takes_classes,
+        targets=_find_targets(parts.backbone, target or []),
+        uint8_input=input_kind is InputKind.uint8,
+        map_size=map_size.value,
+        contrastive=contrast,
+        opset=opset,
+    )
+    graph_options.check(parts.backbone.num_classes)
     console.info("Exporting and checking against PyTorch ...")
     manifest = export_artifact(
         parts.backbone,

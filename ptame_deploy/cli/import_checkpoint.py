@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ptame_deploy.cli import console, options
+from ptame_deploy.cli import console, loading, options
 
 _LISTED = 20
 
@@ -47,7 +47,7 @@ def import_checkpoint(
     overrides = options.preprocessing_overrides(input_size, resize, mean, std, interpolation)
     check_writable(output)
     state = read_state_dict(checkpoint)
-    classifier = options.load_classifier(
+    classifier = loading.load_classifier(
         backbone,
         weights=weights,
         preprocessing=overrides,
@@ -55,7 +55,7 @@ def import_checkpoint(
         head=head,
         seed=seed,
     )
-    loaded = options.load_auxiliary(classifier, auxiliary, auxiliary_weights, sizes, seed)
+    loaded = loading.load_auxiliary(classifier, auxiliary, auxiliary_weights, sizes, seed)
     found = import_explainer(state, loaded.channels, classifier.num_classes)
     for own, source in found.taken.items():
         console.detail(f"  {own} <- {source}")

@@ -12,14 +12,20 @@ if TYPE_CHECKING:
     from engines.flavours import FlavourName
     from engines.plan import PlanManifest
     from engines.tensorrt.layers import Layer
-    from ptame_deploy.artifacts import GraphManifest, TensorRecord
+    from ptame_deploy.artifacts import (
+        ArtifactManifest,
+        ExplainerManifest,
+        GraphManifest,
+        TensorRecord,
+    )
+    from ptame_deploy.part_records import ClassifierRecord, ExplainerRecord
 
 _NAME_WIDTH = 100  # of a layer in the table; names of fused layers can be endless
 
 
 def inspect(
     artifact: Annotated[
-        Path, typer.Argument(help="Folder of a graph or an engine.", show_default=False)
+        Path, typer.Argument(help="Folder of a graph, engine or explainer.", show_default=False)
     ],
     *,
     as_json: Annotated[
@@ -40,9 +46,15 @@ def inspect(
         typer.Option(help="TensorRT that loads it; the one in its JSON by default."),
     ] = None,
 ) -> None:
-    """Show what an artifact is: inputs, outputs, precision, hashes, parity, size, multiply-adds."""
+    """Show what an artifact is: inputs, outputs, precision, hashes, parity, size, cautions."""
     from engines.plan import holds_plan
-    from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest, manifest_json, read_manifest
+    from ptame_deploy.artifact_files import manifest_json, read_manifest
+    from ptame_deploy.artifacts import (
+        EXPLAINER_MANIFEST,
+        GRAPH_MANIFEST,
+        ExplainerManifest,
+        GraphManifest,
+    )
     from ptame_deploy.errors import InvalidInputError
 
     if (trust or runtime is not None) and not layers and not _is_bare_plan(artifact):
@@ -51,10 +63,17 @@ def inspect(
     if holds_plan(artifact):
         _inspect_plan(artifact, runtime, as_json=as_json, layers=layers, trust=trust)
         return
-    graph = read_manifest(artifact, GRAPH_MANIFEST, GraphManifest)
     if layers:
-        message = f"{artifact} holds a graph: only an engine has layers of TensorRT."
+        message = f"{artifact} holds no engine: only that has layers of TensorRT."
         raise InvalidInputError(message)
+    if (artifact / EXPLAINER_MANIFEST).is_file():
+        explainer = read_manifest(artifact, EXPLAINER_MANIFEST, ExplainerManifest)
+        if as_json:
+            console.result(manifest_json(explainer).rstrip())
+        else:
+            _show_explainer(artifact, explainer)
+        return
+    graph = read_manifest(artifact, GRAPH_MANIFEST, GraphManifest)
     if as_json:
         console.result(manifest_json(graph).rstrip())
         return
@@ -72,7 +91,7 @@ def _inspect_plan(
     directory: Path, runtime: RuntimeKind | None, *, as_json: bool, layers: bool, trust: bool
 ) -> None:
     from engines.plan import PLAN_MANIFEST, read_plan
-    from ptame_deploy.artifacts import manifest_json
+    from ptame_deploy.artifact_files import manifest_json
     from ptame_deploy.errors import InvalidInputError
 
     plan = read_plan(directory, trust=trust)
@@ -161,6 +180,35 @@ def _show_graph(directory: Path, manifest: "GraphManifest") -> None:
             console.result(f"  {line}")
 
 
+def _show_explainer(directory: Path, manifest: "ExplainerManifest") -> None:
+    explainer = manifest.explainer
+    console.result(f"{directory}: explainer, to be fused by ptame export --explainer {directory}")
+    lines = [
+        *_parts_lines(manifest.classifier, explainer),
+        ("photos", str(manifest.preprocessing).removeprefix("photos: ")),
+        *_agreement_lines(explainer),
+        ("made", f"{manifest.provenance.created}: {manifest.provenance.command}"),
+        *(("caution", caution) for caution in manifest.cautions),
+    ]
+    for name, text in lines:
+        console.result(f"  {name:<18} {text}")
+    _show_files(manifest)
+
+
+def _agreement_lines(explainer: "ExplainerRecord") -> list[tuple[str, str]]:
+    """Say what photos told that the judged explainer had not seen."""
+    measured = (
+        ("gain", "better than its start by", explainer.gain),
+        ("answers' maps", "agree with the classifier by", explainer.own_answers),
+        ("other maps", "agree with the classifier by", explainer.other_classes),
+    )
+    return [
+        (name, f"{told} {found.mean:.3g} ({found.low:.3g} to {found.high:.3g})")
+        for name, told, found in measured
+        if found is not None
+    ]
+
+
 def _show_plan(directory: Path, manifest: "PlanManifest") -> None:
     profile = manifest.profile
     console.result(
@@ -177,15 +225,10 @@ def _show_plan(directory: Path, manifest: "PlanManifest") -> None:
 
 
 def _show_common(manifest: "GraphManifest") -> None:
-    classifier, explainer = manifest.classifier, manifest.explainer
-    pooled = "" if explainer.superpixels is None else ", with superpixels"
     lines = [
-        ("classifier", f"{classifier.name}, {classifier.num_classes} classes, {classifier.head}"),
-        ("", f"weights: {classifier.weights.source}, {classifier.weights.sha256[:12]}"),
-        ("explainer", f"{explainer.auxiliary}, {explainer.state} ({explainer.start}){pooled}"),
+        *_parts_lines(manifest.classifier, manifest.explainer),
         ("explains", manifest.explained),
         ("photos", str(manifest.preprocessing).removeprefix("photos: ")),
-        *((("", f"assumed: {', '.join(classifier.assumed)}"),) if classifier.assumed else ()),
         *(("input", _tensor(tensor)) for tensor in manifest.inputs),
         *(("output", _tensor(tensor)) for tensor in manifest.outputs),
         ("made", f"{manifest.provenance.created}: {manifest.provenance.command}"),
@@ -195,7 +238,19 @@ def _show_common(manifest: "GraphManifest") -> None:
         console.result(f"  {name:<18} {text}")
 
 
-def _show_files(manifest: "GraphManifest | PlanManifest") -> None:
+def _parts_lines(
+    classifier: "ClassifierRecord", explainer: "ExplainerRecord"
+) -> list[tuple[str, str]]:
+    """Say what an artifact was put together of."""
+    pooled = "" if explainer.superpixels is None else ", with superpixels"
+    return [
+        ("classifier", f"{classifier.name}, {classifier.num_classes} classes, {classifier.head}"),
+        ("", f"weights: {classifier.weights.source}, {classifier.weights.sha256[:12]}"),
+        ("explainer", f"{explainer.auxiliary}, {explainer.state} ({explainer.start}){pooled}"),
+    ]
+
+
+def _show_files(manifest: "ArtifactManifest") -> None:
     for name, record in manifest.files.items():
         console.result(f"  {name:<18} {record.bytes / 1e6:.1f} MB, sha256 {record.sha256}")
 

@@ -99,7 +99,8 @@ def graph_of_precision(
 
 
 def _precision_of(model: Path) -> "Precision":
-    from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest, read_manifest
+    from ptame_deploy.artifact_files import read_manifest
+    from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest
 
     if _holds_plan(model):
         from engines.plan import read_plan

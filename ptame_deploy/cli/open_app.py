@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ptame_deploy.cli import console, options
+from ptame_deploy.cli import console, loading, options
 
 
 def open_app(
@@ -34,12 +34,13 @@ def open_app(
     """
     from bench.app import build_app, serve_app
     from bench.desk import Desk
-    from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest, read_manifest
+    from ptame_deploy.artifact_files import read_manifest
+    from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest
 
     manifest = read_manifest(model, GRAPH_MANIFEST, GraphManifest)
     source = None
     if backbone is not None:
-        source = options.load_classifier(
+        source = loading.load_classifier(
             backbone,
             weights=weights,
             preprocessing=manifest.preprocessing.model_dump(),

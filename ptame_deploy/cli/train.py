@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ptame_deploy.cli import console, options
+from ptame_deploy.cli import console, loading, options
 
 if TYPE_CHECKING:
     from ptame_deploy.auxiliaries import Auxiliary
@@ -243,7 +243,7 @@ def train(
 
     from ptame_deploy.explainer_store import record_explainer, save_explainer
 
-    classifier = options.load_classifier(
+    classifier = loading.load_classifier(
         backbone,
         weights=weights,
         preprocessing=overrides,
@@ -251,7 +251,7 @@ def train(
         head=head,
         seed=seed,
     )
-    loaded = options.load_auxiliary(classifier, auxiliary, auxiliary_weights, sizes, seed)
+    loaded = loading.load_auxiliary(classifier, auxiliary, auxiliary_weights, sizes, seed)
     if not helps:
         _warn_of_weights(classifier, loaded)
     result = fit(classifier, loaded, found)
@@ -262,7 +262,7 @@ def train(
         console.warn(f"{len(result.skipped)} of {len(found)} photos were skipped:\n{listed}")
     page = output / TRAINING / "report.html"
     train_recipes.report(page, result, classifier, loaded)
-    train_recipes.check_gain(result.gain, allowed=allow_no_gain)
+    train_recipes.check_gain(result, allowed=allow_no_gain)
     record = record_explainer(
         result.explainer,
         loaded,
@@ -271,9 +271,11 @@ def train(
         training_preset=recipe.value,
         training_steps=result.record.get("steps"),
         training_photos=result.record["photos"],
+        gain=None if result.gain is None else result.gain.better,
+        own_answers=result.own_answers,
         other_classes=result.other_classes,
     )
-    train_recipes.tell_other_classes(result.other_classes)
+    train_recipes.tell_agreement(record)
     save_explainer(
         result.explainer, record, classifier, output,
         seed=seed, training=result.record, terms=result.terms,
@@ -290,7 +292,7 @@ def _warn_of_weights(classifier: "Backbone", auxiliary: "Auxiliary") -> None:
         console.warn("classifier weights are RANDOM: what is trained explains nothing.")
     if auxiliary.weights.random:
         console.warn("auxiliary weights are RANDOM: its features say little, train with real ones.")
-    options.warn_of_assumed_classes(classifier, auxiliary)
+    loading.warn_of_assumed_classes(classifier, auxiliary)
 
 
 def _default_workers() -> int:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ptame_deploy.auxiliaries import Auxiliary
     from ptame_deploy.backbones import Backbone
     from ptame_deploy.bootstrap import Interval
+    from ptame_deploy.part_records import ExplainerRecord
     from trainer.result import Gain, Trained
     from trainer.sources import Photo
 
@@ -163,7 +164,7 @@ def forget_checkpoint(folder: Path) -> None:
     Place(folder).checkpoint.unlink(missing_ok=True)
 
 
-def check_gain(gain: "Gain | None", *, allowed: bool) -> None:
+def check_gain(result: "Trained", *, allowed: bool) -> None:
     """Say what training gained.
 
     Raises:
@@ -171,53 +172,74 @@ def check_gain(gain: "Gain | None", *, allowed: bool) -> None:
     """
     from ptame_deploy.errors import CheckFailedError
 
+    gain = result.gain
     if gain is None:
         console.warn(
             "no photos were left out: whether training helped is not known (see --validation)."
         )
         return
     console.result(describe_gain(gain))
-    if not gain.is_clear and not allowed:
-        message = (
-            "Training did NOT make the explainer clearly better than its start on photos left out, "
-            "so no explainer was written. Give more photos (or more --masks or steps), export the "
-            "start itself (ptame export without --explainer), or say --allow-no-gain."
-        )
-        raise CheckFailedError(message)
-
-
-def tell_other_classes(agreement: "Interval | None") -> None:
-    """Say how maps of classes do that are not the answer, and warn where they explain nothing."""
-    from ptame_deploy.artifacts import explains
-
-    if agreement is None:
+    if gain.is_clear or allowed:
         return
-    told = describe_other_classes(agreement)
-    if explains(agreement):
-        console.result(told)
-        return
-    console.warn(
-        f"{told}. They are NOT better than chance: trust the maps of the classifier's own answers "
-        "alone (--top-k 1), or train on more photos, with such on which these classes come second."
+    # A fit is of these photos: it cannot be had without them, and is nobody's to begin with.
+    start = (
+        "export the start itself (ptame export without --explainer), "
+        if result.start == "activation-map"
+        else ""
     )
+    message = (
+        "Training did NOT make the explainer clearly better than its start on photos that it had "
+        "not seen, so no explainer was written. Give more photos (or more --masks or steps), "
+        f"{start}or say --allow-no-gain."
+    )
+    raise CheckFailedError(message)
+
+
+def tell_agreement(record: "ExplainerRecord") -> None:
+    """Say how maps of answers and of the classes next to them do; warn of those that do not."""
+    from ptame_deploy.bootstrap import excludes_zero
+    from ptame_deploy.cautions import explains
+
+    own, others = record.own_answers, record.other_classes
+    if own is not None and not explains(own):
+        console.warn(
+            "The maps of the classifier's own answers are NOT better than chance (0): they explain "
+            "nothing. Train on more photos, or with another --auxiliary."
+        )
+    if others is None:
+        return
+    told = describe_other_classes(others)
+    if explains(others):
+        console.result(told)
+    elif excludes_zero(others):
+        console.warn(
+            f"{told}. They point AWAY from what speaks for their class: do not show maps of other "
+            "classes than the best one (--top-k 1)."
+        )
+    else:
+        console.warn(
+            f"{told}. They are NOT better than chance: do not show maps of other classes than the "
+            "best one (--top-k 1), or train on more photos, with such on which these classes come "
+            "second."
+        )
 
 
 def describe_other_classes(agreement: "Interval") -> str:
-    """Return on one line how maps of the class next to the answer do on photos left out."""
+    """Return on one line how maps of the second-best class do on photos not seen."""
     return (
-        f"Maps of the class next to the answer, {agreement.photos} photos left out: agreement with "
-        f"that class's scores of masked copies {agreement.mean:.3f} (95 % interval "
-        f"{agreement.low:.3f} to {agreement.high:.3f}; 0 is chance)"
+        f"Maps of the second-best class, {agreement.photos} photos that the judged explainer had "
+        f"not seen: agreement with that class's scores of masked copies {agreement.mean:.3f} (95 % "
+        f"interval {agreement.low:.3f} to {agreement.high:.3f}; 0 is chance)"
     )
 
 
 def describe_gain(gain: "Gain") -> str:
-    """Return on one line how start and trained explainer do on photos left out."""
+    """Return on one line how start and trained explainer do on photos not seen."""
     start, trained, better = gain.start, gain.trained, gain.better
     return (
-        f"{gain.measure[0].upper()}{gain.measure[1:]}, {start.photos} photos left out: start "
-        f"{start.mean:.4g}, trained {trained.mean:.4g} (better by {better.mean:.3g}, 95 % interval "
-        f"{better.low:.3g} to {better.high:.3g})"
+        f"{gain.measure[0].upper()}{gain.measure[1:]}, {start.photos} photos that the judged "
+        f"explainer had not seen: start {start.mean:.4g}, trained {trained.mean:.4g} (better by "
+        f"{better.mean:.3g}, 95 % interval {better.low:.3g} to {better.high:.3g})"
     )
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ptame_deploy.cli import console, options
+from ptame_deploy.cli import console, loading, options
 
 if TYPE_CHECKING:
     from trainer.tuning import TrialReport
@@ -62,7 +62,7 @@ def tune(
     sizes = options.auxiliary_sizes(auxiliary_size)
     overrides = options.preprocessing_overrides(input_size, resize, mean, std, interpolation)
     check_writable(output)
-    classifier = options.load_classifier(
+    classifier = loading.load_classifier(
         backbone,
         weights=weights,
         preprocessing=overrides,
@@ -70,7 +70,7 @@ def tune(
         head=head,
         seed=seed,
     )
-    loaded = options.load_auxiliary(classifier, auxiliary, auxiliary_weights, sizes, seed)
+    loaded = loading.load_auxiliary(classifier, auxiliary, auxiliary_weights, sizes, seed)
     result = search(
         classifier, loaded, found, settings, output, trials=trials, resume=resume, on_trial=_tell
     )

@@ -11,15 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ptame_deploy.artifacts import (
-    GRAPH_FILE,
-    GRAPH_MANIFEST,
-    GraphManifest,
-    Provenance,
-    manifest_json,
-    read_manifest,
-    record_files,
-)
+from ptame_deploy.artifact_files import manifest_json, read_manifest, record_files
+from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest
 from ptame_deploy.drift import Answers, ask, ask_reference, compare, faithfulness, misses
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.graph_border import Border
@@ -37,6 +30,7 @@ from ptame_deploy.precision.options import QuantizeOptions
 from ptame_deploy.precision.prepared_photos import PhotoSet, read_photos, split, without
 from ptame_deploy.precision.sensitivity import Searched, error, leave_one_out, search
 from ptame_deploy.preprocessing import to_float
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.records import (
     CalibrationRecord,
     DropIncreaseRecord,

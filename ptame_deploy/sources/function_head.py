@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ptame_deploy.artifacts import WeightsRecord
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.part_records import WeightsRecord
 from ptame_deploy.sources.import_string import is_function
 from ptame_deploy.synthetic import synthetic_images
 from ptame_deploy.user_code import foreign_code, import_function

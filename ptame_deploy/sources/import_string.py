@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ptame_deploy.artifacts import WeightsRecord
 from ptame_deploy.backbones import PREPARATION, RESIZING, Backbone
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.heads import Head, logits_of
+from ptame_deploy.part_records import WeightsRecord
 from ptame_deploy.preprocessing import Preprocessing
 from ptame_deploy.user_code import foreign_code, import_function, needs_arguments
 from ptame_deploy.weights import record_weights

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ptame_deploy.artifacts import MAX_NAME_LENGTH, is_class_name
 from ptame_deploy.backbones import Backbone, imagenet_class_names, preprocessing_of
 from ptame_deploy.errors import InvalidInputError, PtameError
 from ptame_deploy.heads import Head, checked_head, names_function
+from ptame_deploy.part_records import MAX_NAME_LENGTH, is_class_name
 from ptame_deploy.sources import huggingface, import_string, library, onnx_file, programs
 from ptame_deploy.sources.function_head import with_function_head
 from ptame_deploy.sources.probabilities import (

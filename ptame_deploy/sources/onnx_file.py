@@ -4,11 +4,11 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from ptame_deploy.artifacts import WeightsRecord
 from ptame_deploy.backbones import PREPARATION, RESIZING, Backbone
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.foreign_graph import ForeignGraph, read_foreign_graph
 from ptame_deploy.onnx_classifier import OnnxClassifier
+from ptame_deploy.part_records import WeightsRecord
 from ptame_deploy.preprocessing import Preprocessing
 
 _SUFFIX = ".onnx"

@@ -25,7 +25,8 @@ from bench.serving_results import (
     ServingReport,
     ServingSettings,
 )
-from ptame_deploy.artifacts import Provenance, manifest_json
+from ptame_deploy.artifact_files import manifest_json
+from ptame_deploy.provenance import Provenance
 from ptame_deploy.records import DriftRecord
 
 pytestmark = pytest.mark.unit

@@ -5,7 +5,7 @@ import pytest
 from bench.serving import LoadOptions, bench_serving
 from bench.serving_results import ServingReport, serving_table
 from bench.timing import Sampling
-from ptame_deploy.artifacts import manifest_json
+from ptame_deploy.artifact_files import manifest_json
 from ptame_deploy.errors import InvalidInputError, MissingRequirementError
 
 pytest.importorskip("fastapi", reason="extra: serve")

@@ -126,6 +126,48 @@ def test_an_explainer_for_others_is_refused(
     assert not (tmp_path / "m").exists()
 
 
+@pytest.fixture
+def named_explainer(explainer_artifact, tmp_path):
+    """The explainer, trained with names for its 10 classes."""
+    folder = tmp_path / "named"
+    shutil.copytree(explainer_artifact, folder)
+    path = folder / "explainer.json"
+    found = json.loads(path.read_text())
+    found["classifier"]["class_names"] = [f"kind {number}" for number in range(10)]
+    path.write_text(json.dumps(found))
+    return folder
+
+
+def names_of(folder):
+    return manifest(folder)["classifier"]["class_names"]
+
+
+def test_class_names_are_those_of_the_training(tmp_path, tiny_file, named_explainer, capsys):
+    given = ["--explainer", str(named_explainer), "--target", "kind 7", "-o", str(tmp_path / "m")]
+    assert run([*arguments(tiny_file), *given]) == 0
+    assert names_of(tmp_path / "m")[7] == "kind 7"
+    assert manifest(tmp_path / "m")["targets"] == [7]
+    assert "those that the explainer was trained with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("changed", [{3: "kind 4", 4: "kind 3"}, {3: "x", 4: "kind 3"}])
+def test_class_names_that_moved_are_refused(tmp_path, tiny_file, named_explainer, capsys, changed):
+    names = [changed.get(number, f"kind {number}") for number in range(10)]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    given = ["--explainer", str(named_explainer), "--class-names", str(tmp_path / "names.txt")]
+    assert run([*arguments(tiny_file), *given, "-o", str(tmp_path / "m")]) == 2
+    assert "when the explainer was trained" in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
+
+
+def test_class_names_may_be_translated(tmp_path, tiny_file, named_explainer, capsys):
+    (tmp_path / "names.txt").write_text("\n".join(f"Art {number}" for number in range(10)))
+    given = ["--explainer", str(named_explainer), "--class-names", str(tmp_path / "names.txt")]
+    assert run([*arguments(tiny_file), *given, "-o", str(tmp_path / "m")]) == 0
+    assert names_of(tmp_path / "m")[7] == "Art 7"
+    assert "others than when the explainer was trained" in capsys.readouterr().err
+
+
 def test_an_explainer_for_other_classes_is_refused(tmp_path, tiny_file, explainer_artifact, capsys):
     given = ["--explainer", str(explainer_artifact), "-o", str(tmp_path / "m")]
     assert run([*arguments(tiny_file, "thousand"), *given]) == 4

@@ -6,15 +6,9 @@ import subprocess
 from pathlib import Path
 
 from engines.plan import PLAN_FILE, PLAN_MANIFEST, PlanManifest, Profile
-from ptame_deploy.artifacts import (
-    GRAPH_FILE,
-    GRAPH_MANIFEST,
-    GraphManifest,
-    Provenance,
-    manifest_json,
-    read_manifest,
-    record_files,
-)
+from ptame_deploy.artifact_files import manifest_json, read_manifest, record_files
+from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest
+from ptame_deploy.provenance import Provenance
 
 VERSION = "10.14.1.48"  # of TensorRT, as the double says
 

@@ -20,8 +20,8 @@ from bench.evaluation.results import (
     Verdict,
 )  # fmt: skip
 from bench.results import Device
-from ptame_deploy.artifacts import Provenance
 from ptame_deploy.bootstrap import Interval
+from ptame_deploy.provenance import Provenance
 
 HOSTILE = "<script>alert(1)</script> | \"a\" 'b' `c` *d* & \u202eevil\x00\n=1+1 http://x.example/"
 REFERENCE = "p-tame"

@@ -26,7 +26,8 @@ from bench.measures.boxes import read_boxes
 from engines.explainer import Explainer
 from engines.plan import PLAN_MANIFEST, read_plan
 from engines.serve.protocol import read_request
-from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest, read_manifest
+from ptame_deploy.artifact_files import read_manifest
+from ptame_deploy.artifacts import GRAPH_MANIFEST, GraphManifest
 from ptame_deploy.auxiliaries import load_auxiliary
 from ptame_deploy.explainer import start_explainer
 from ptame_deploy.explainer_store import load_explainer, record_explainer, save_explainer

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from engines.onnx_runtime import BoundBatch, OnnxRuntime
-from ptame_deploy.artifacts import GraphManifest, read_manifest
+from ptame_deploy.artifact_files import read_manifest
+from ptame_deploy.artifacts import GraphManifest
 from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError
 from ptame_deploy.onnx_session import PROVIDERS
 from ptame_deploy.synthetic import synthetic_images

@@ -3,7 +3,8 @@ import shutil
 
 import pytest
 
-from ptame_deploy.artifacts import ExplainerManifest, GraphManifest, read_manifest
+from ptame_deploy.artifact_files import read_manifest
+from ptame_deploy.artifacts import ExplainerManifest, GraphManifest
 from ptame_deploy.errors import ArtifactError, InvalidInputError
 
 pytestmark = pytest.mark.integration
@@ -167,13 +168,46 @@ def test_maps_of_other_classes_that_explain_nothing_are_warned_of(
         "mean": mean, "low": low, "high": high, "photos": photos
     }  # fmt: skip
     cautions = GraphManifest.model_validate(found).cautions
-    assert any("NOT the answer" in caution for caution in cautions) == warned
+    told = [caution for caution in cautions if "classes other than the best one" in caution]
+    assert len(told) == warned
+    assert all(("point AWAY" in caution) == (high < 0) for caution in told)
+
+
+@pytest.mark.parametrize(
+    ("low", "photos", "warned"), [(0.01, 40, False), (-0.01, 40, True), (0.01, 7, True)]
+)
+def test_a_training_that_did_not_help_is_warned_of(tiny_artifact, low, photos, warned):
+    found = read(tiny_artifact).model_dump()
+    found["explainer"]["gain"] = {"mean": 0.02, "low": low, "high": 0.1, "photos": photos}
+    cautions = GraphManifest.model_validate(found).cautions
+    assert any("training did NOT make" in caution for caution in cautions) == warned
+
+
+def test_answers_that_are_not_explained_are_warned_of_once(tiny_artifact):
+    """Where the best class's maps are noise, the others' need no caution of their own."""
+    found = read(tiny_artifact).model_dump()
+    noise = {"mean": 0.02, "low": -0.1, "high": 0.1, "photos": 40}
+    found["explainer"] |= {"own_answers": noise, "other_classes": noise}
+    cautions = GraphManifest.model_validate(found).cautions
+    (told,) = [caution for caution in cautions if "agree with" in caution]
+    assert told == (
+        "maps explain NOTHING beyond chance: they agree with the classifier by 0.02 (-0.10 to 0.10)"
+        " on 40 photos that they had not seen, where 0 is chance"
+    )
+
+
+def test_what_is_doubted_or_assumed_of_a_classifier_stays_with_its_graph(tiny_artifact):
+    found = read(tiny_artifact).model_dump()
+    found["classifier"] |= {"assumed": ["mean", "std"], "doubts": ["it looks odd"]}
+    cautions = GraphManifest.model_validate(found).cautions
+    assert "DOUBT: it looks odd" in cautions
+    assert any("--mean, --std say otherwise" in caution for caution in cautions)
 
 
 def test_a_graph_of_the_answer_alone_has_no_other_classes(tmp_path, export_tiny):
     assert export_tiny(tmp_path / "one", "--top-k", "1") == 0
     found = read(tmp_path / "one").model_dump()
     found["explainer"]["other_classes"] = {"mean": 0.0, "low": -0.1, "high": 0.1, "photos": 40}
-    assert not any("NOT the answer" in c for c in GraphManifest.model_validate(found).cautions)
+    assert not any("classes other than" in c for c in GraphManifest.model_validate(found).cautions)
     found["contrast"] = "best"  # the best other class is in the map then
-    assert any("NOT the answer" in c for c in GraphManifest.model_validate(found).cautions)
+    assert any("classes other than" in c for c in GraphManifest.model_validate(found).cautions)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ptame_deploy import errors, graph_file, onnx_export
-from ptame_deploy.artifacts import GraphManifest, read_manifest
+from ptame_deploy.artifact_files import read_manifest
+from ptame_deploy.artifacts import GraphManifest
 from ptame_deploy.auxiliaries import load_auxiliary
 from ptame_deploy.explainer import start_explainer
 from ptame_deploy.explainer_store import record_explainer

@@ -6,8 +6,8 @@ from skimage.color import rgb2lab
 from skimage.segmentation import slic
 from torch.nn import functional
 
-from ptame_deploy.artifacts import SuperpixelRecord
 from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.part_records import SuperpixelRecord
 from ptame_deploy.superpixels import Superpixels, to_lab
 
 pytestmark = pytest.mark.unit

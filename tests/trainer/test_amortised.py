@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ptame_deploy.artifacts import SuperpixelRecord
 from ptame_deploy.explainer import ExplainerNet
+from ptame_deploy.part_records import SuperpixelRecord
 from ptame_deploy.random_masks import stream_masks
 from ptame_deploy.superpixels import Superpixels
 from trainer.amortised import (

@@ -1,16 +1,18 @@
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
-from ptame_deploy.artifacts import SuperpixelRecord
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.explainer import FoldedExplainer
 from ptame_deploy.fused import FusedModel
 from ptame_deploy.own_features import OwnFeatures
+from ptame_deploy.part_records import SuperpixelRecord
 from ptame_deploy.photos import find_photos
 from ptame_deploy.storage import cache_folder
 from ptame_deploy.weights import state_sha256
@@ -122,6 +124,25 @@ def test_more_masks_cost_the_further_ones_alone(backbone, auxiliary, photos, tmp
     result = train(backbone, auxiliary, photos, fewer)
     assert result.record["classifier_passes"] == 0
     alone = train(backbone, auxiliary, photos, settings(masks=MaskSettings(count=10)))
+    assert state_sha256(result.explainer) == state_sha256(alone.explainer)
+
+
+def test_scores_of_code_that_changed_are_not_taken(backbone, auxiliary, photos, tmp_path):
+    """The weights may be the same ones: what is asked is the classifier, not its file."""
+
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = backbone.module
+
+        def forward(self, image):
+            return self.module(image).roll(1, dims=1)
+
+    train(backbone, auxiliary, photos, settings(cache=tmp_path))
+    turned = replace(backbone, module=Turned())
+    result = train(turned, auxiliary, photos, settings(cache=tmp_path))
+    assert result.record["photos_scored_before"] == 0
+    alone = train(turned, auxiliary, photos, settings())
     assert state_sha256(result.explainer) == state_sha256(alone.explainer)
 
 

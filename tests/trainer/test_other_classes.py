@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ptame_deploy.artifacts import explains
+from ptame_deploy.cautions import explains
 from ptame_deploy.explainer import ExplainerNet
 from ptame_deploy.own_features import OwnFeatures
 from trainer.amortised import CrossFit

@@ -268,16 +268,16 @@ def test_few_photos_are_trained_on_in_one_go(train, two_dozen, tmp_path, capsys)
     assert manifest.training["masks"] == {"count": 6, "cells": 7, "keep": 0.5, "seed": 0}
     assert manifest.training["classifier_passes"] == 24 * 7
     captured = capsys.readouterr()
-    assert "Agreement with the scores of masked copies, 24 photos left out: start" in captured.out
+    assert "Agreement with the scores of masked copies, 24 photos that the judged" in captured.out
     others = manifest.explainer.other_classes
     assert others.photos == 24
     assert manifest.training["other_classes"] == others.model_dump()
     said = captured.out if others.low > 0 else captured.err
-    assert "Maps of the class next to the answer, 24 photos left out: agreement with" in said
-    assert (
-        "Maps of the class next to the answer"
-        in (tmp_path / "out/training/report.html").read_text()
-    )
+    assert "Maps of the second-best class, 24 photos that the judged explainer had not" in said
+    assert "Maps of the second-best class" in (tmp_path / "out/training/report.html").read_text()
+    gain = manifest.training["gain"]
+    assert manifest.explainer.gain.model_dump() == gain["better"]
+    assert manifest.explainer.own_answers.model_dump() == gain["trained"]
     assert "broken.png" in captured.err
     assert train(two_dozen, "--masks", "6", "--allow-no-gain", preset=None) == 0
     again = read_explainer_manifest(tmp_path / "out")
@@ -297,6 +297,7 @@ def test_no_gain_is_exit_1_and_writes_nothing_unless_allowed(
     error = capsys.readouterr().err
     assert "did NOT make the explainer clearly better" in error
     assert "--allow-no-gain" in error
+    assert "without --explainer" not in error  # its start was fitted: there is none to export
     out = tmp_path / "out"
     assert [str(path.relative_to(out)) for path in out.rglob("*.*")] == ["training/report.html"]
     assert "not clearly better" in (out / "training/report.html").read_text()

@@ -17,8 +17,8 @@ from bench.measures.measure import Column
 from bench.methods.cost import Cost
 from bench.methods.method import Method, Unavailable
 from bench.results import Device
-from ptame_deploy.artifacts import Provenance
 from ptame_deploy.errors import ArtifactError, InvalidInputError
+from ptame_deploy.provenance import Provenance
 
 pytestmark = pytest.mark.unit
 

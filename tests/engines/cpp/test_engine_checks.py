@@ -11,7 +11,7 @@ import pytest
 from engines import flavours
 from engines.gpu import find_gpu
 from engines.plan import PLAN_FILE, PLAN_MANIFEST
-from ptame_deploy.artifacts import record_files
+from ptame_deploy.artifact_files import record_files
 from ptame_deploy.cli import run
 
 pytestmark = pytest.mark.integration

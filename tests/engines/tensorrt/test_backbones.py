@@ -6,7 +6,8 @@ import pytest
 
 from engines.flavours import load_flavour
 from engines.tensorrt.network import check_border, parse
-from ptame_deploy.artifacts import GraphManifest, read_manifest
+from ptame_deploy.artifact_files import read_manifest
+from ptame_deploy.artifacts import GraphManifest
 from ptame_deploy.cli import run
 
 pytestmark = pytest.mark.integration

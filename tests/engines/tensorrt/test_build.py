@@ -109,7 +109,8 @@ def test_the_full_tensorrt_is_missed_in_one_sentence(tiny_artifact, tmp_path, ca
 
 def test_parse_errors_name_the_node(rtx, tiny_artifact, tmp_path, capsys):
     """A graph with an operator that no TensorRT knows."""
-    from ptame_deploy.artifacts import GraphManifest, manifest_json, read_manifest, record_files
+    from ptame_deploy.artifact_files import manifest_json, read_manifest, record_files
+    from ptame_deploy.artifacts import GraphManifest
 
     model = onnx.load(tiny_artifact / "model.onnx")
     node = next(n for n in model.graph.node if n.op_type == "ReduceMin")

@@ -104,7 +104,7 @@ def test_without_a_gpu_the_manifest_and_a_hint(tiny_plan, capsys, monkeypatch):
 @pytest.mark.integration
 def test_graphs_have_no_layers(tiny_artifact, capsys):
     assert run(["inspect", str(tiny_artifact), "--layers"]) == 2
-    assert "only an engine has layers" in capsys.readouterr().err
+    assert "holds no engine: only that has layers" in capsys.readouterr().err
 
 
 @pytest.mark.integration

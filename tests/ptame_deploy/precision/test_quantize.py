@@ -7,7 +7,8 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from ptame_deploy import Explainer, graph_file
-from ptame_deploy.artifacts import GraphManifest, read_manifest
+from ptame_deploy.artifact_files import read_manifest
+from ptame_deploy.artifacts import GraphManifest
 from ptame_deploy.cli import run
 from ptame_deploy.onnx_session import open_session
 from ptame_deploy.precision.blocks import min_max_nodes, superpixel_nodes

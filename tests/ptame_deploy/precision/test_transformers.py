@@ -5,7 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ptame_deploy.artifacts import GraphManifest, read_manifest
+from ptame_deploy.artifact_files import read_manifest
+from ptame_deploy.artifacts import GraphManifest
 from ptame_deploy.cli import run
 from ptame_deploy.onnx_session import open_session
 from ptame_deploy.precision import fp16

@@ -125,7 +125,7 @@ def test_it_is_trained_against_and_not_exported(remote, make_photos, tmp_path, c
     for words in (another, [*behind, "--mean", "0.3,0.3,0.3"]):
         capsys.readouterr()
         assert run([*words, *rest, str(tmp_path / "never")]) == 4
-        assert "is not what" in capsys.readouterr().err
+        assert "Is an option missing here? It was trained with --head" in capsys.readouterr().err
         assert not (tmp_path / "never").exists()
     # Without the answers nothing tells it from others of its shape.
     manifest = tmp_path / "explainer" / "explainer.json"

@@ -1,0 +1,104 @@
+"""Parts of manifests: what a graph was put together of (classifier, auxiliary, explainer)."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ptame_deploy.bootstrap import Interval
+from ptame_deploy.heads import Head
+from ptame_deploy.records import Record
+
+OWN_AUXILIARY = "self"  # the explained classifier's own features
+State = Literal["initialised", "trained"]
+Start = Literal["activation-map", "fit", "random", "imported"]
+Preset = Literal["few", "paper"]
+MAX_NAME_LENGTH = 500
+
+
+def auxiliary_label(name: str, input_sizes: Sequence[int]) -> str:
+    """Describe an auxiliary for readers: ``resnet18 at 224 + 448 pixels``."""
+    if name == OWN_AUXILIARY:
+        return "the classifier's own features"
+    return f"{name} at {' + '.join(map(str, input_sizes))} pixels"
+
+
+class WeightsRecord(Record):
+    """Where weights came from; the hash covers names, shapes and values, not the file format."""
+
+    source: str
+    sha256: str
+    random: bool = False
+
+
+def is_class_name(name: str) -> bool:
+    """Whether text can be a class name: not endless, without the half characters JSON can hold."""
+    return len(name) <= MAX_NAME_LENGTH and not any("\ud800" <= sign <= "\udfff" for sign in name)
+
+
+class ClassifierRecord(Record):
+    """The explained classifier."""
+
+    name: str
+    num_classes: int = Field(ge=1)
+    class_names: list[str] | None = None
+    weights: WeightsRecord
+    head: Head = "softmax"
+    # Fields of the preprocessing that neither its source nor the user said: ImageNet's habits.
+    assumed: list[str] = Field(default_factory=list)
+    doubts: list[str] = Field(default_factory=list)  # what looks wrong about it
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "ClassifierRecord":
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            message = f"{len(self.class_names)} class names for {self.num_classes} classes"
+            raise ValueError(message)
+        for name in self.class_names or []:
+            if not is_class_name(name):
+                message = f"class name {name[:50]!r} is not text, or over {MAX_NAME_LENGTH} long"
+                raise ValueError(message)
+        return self
+
+
+class SuperpixelRecord(Record):
+    """How maps are averaged over regions of their photo; see `ptame_deploy.superpixels`.
+
+    Attributes:
+        grid: seeds on each axis.
+        compactness: difference of colour (Lab) that weighs as much as one cell of the grid.
+        softness: of the borders between regions, relative to ``compactness`` squared.
+        iterations: of k-means.
+        kept: share of the map as it was that is added to its averages.
+        detail: pixels of the averaged map, on each axis, for one pixel of the map as it was.
+    """
+
+    grid: int = Field(default=6, ge=2, le=32)
+    compactness: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    softness: float = Field(default=0.3, gt=0, allow_inf_nan=False)
+    iterations: int = Field(default=3, ge=1, le=20)
+    kept: float = Field(default=0.2, ge=0, allow_inf_nan=False)
+    detail: int = Field(default=2, ge=1, le=8)
+
+
+class ExplainerRecord(Record):
+    """The explainer inside a fused graph."""
+
+    auxiliary: str
+    auxiliary_input_sizes: list[int]
+    auxiliary_weights: WeightsRecord
+    state: State
+    start: Start
+    training_preset: Preset | None = None
+    training_steps: int | None = None  # of the preset 'paper'
+    training_photos: int | None = None
+    weights_sha256: str
+    superpixels: SuperpixelRecord | None = None
+    # On photos that the judged explainer had not seen; None where it was not measured.
+    gain: Interval | None = None  # by how much training made it better than its start
+    own_answers: Interval | None = None  # how its maps predict scores of masked copies: mean cosine
+    other_classes: Interval | None = None  # the same of the second-best class
+
+    @property
+    def auxiliary_label(self) -> str:
+        """The auxiliary and its input sizes, for readers."""
+        return auxiliary_label(self.auxiliary, self.auxiliary_input_sizes)
