@@ -35,21 +35,21 @@ def sha256_of_file(path: Path) -> str:
 
 
 @contextmanager
-def writable(target: Path) -> Iterator[None]:
+def writable(target: Path, remedy: str = "choose another -o") -> Iterator[None]:
     """Turn what the file system refuses into an error that names the target and the remedy."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             message = (
-                f"No room left on the disk while writing {target}. Free some, or choose another -o."
+                f"No room left on the disk while writing {target}. Free some, or {remedy}."
             )
             raise MissingRequirementError(message) from error
         if error.errno in (
             errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
             errno.ENAMETOOLONG, errno.ENOENT, errno.ELOOP,
         ):  # fmt: skip
-            message = f"Cannot write {target}: {error.strerror}. Choose another -o."
+            message = f"Cannot write {target}: {error.strerror}. {remedy[0].upper()}{remedy[1:]}."
             raise InvalidInputError(message) from error
         raise
 

@@ -6,8 +6,10 @@ single photos averages out (Jethani et al., "FastSHAP", ICLR 2022; Covert et al.
 amortization", NeurIPS 2024).
 """
 
+import errno
 import hashlib
 import json
+import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -28,6 +30,7 @@ SCHEMA = 2  # raised when masks or scores become others
 # Classes of a photo whose scores are kept: the answer, which is fitted, and the next best one, by
 # which maps of classes that are not the answer are judged.
 SCORED = 2
+_BROKEN = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)  # no database, or no whole one
 
 
 class Teacher(Protocol):
@@ -205,12 +208,14 @@ class ScoreCache:
         rows = [
             (photo, " ".join(map(str, one.classes)), one.scores.tobytes()) for photo, one in found
         ]
-        with writable(self.path):
+        with writable(self.path, "say --no-cache, or set XDG_CACHE_HOME"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._insert(rows)
-            except sqlite3.DatabaseError:
-                self.path.unlink(missing_ok=True)  # no database, or a broken one
+            except sqlite3.DatabaseError as error:
+                if error.sqlite_errorcode not in _BROKEN:
+                    raise _refused(error) from error
+                self.path.unlink()
                 self._insert(rows)
 
     def _insert(self, rows: Sequence[tuple[str, str, bytes]]) -> None:
@@ -223,6 +228,17 @@ class ScoreCache:
 
     def _open(self) -> sqlite3.Connection:
         return sqlite3.connect(self.path, timeout=60)  # another training may be writing
+
+
+def _refused(error: sqlite3.DatabaseError) -> Exception:
+    """Tell what a file system refuses as such."""
+    code = error.sqlite_errorcode & 0xFF  # the rest says where
+    number = {
+        sqlite3.SQLITE_FULL: errno.ENOSPC,
+        sqlite3.SQLITE_READONLY: errno.EROFS,
+        sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    }.get(code)
+    return error if number is None else OSError(number, os.strerror(number))
 
 
 def _read(classes: str, scores: bytes) -> PhotoScores:
