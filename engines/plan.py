@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from engines.flavours import Flavour, FlavourName, check_supports
 from engines.gpu import Gpu
-from ptame_deploy.artifact_files import read_manifest
+from ptame_deploy.artifact_files import read_manifest, settle
 from ptame_deploy.artifacts import ArtifactManifest, GraphManifest, TensorRecord
 from ptame_deploy.errors import ArtifactError, InvalidInputError
 from ptame_deploy.provenance import Provenance
@@ -77,6 +77,7 @@ class PlanManifest(ArtifactManifest):
 
 def holds_plan(directory: Path) -> bool:
     """Whether a folder is a plan's, complete or not."""
+    settle(directory)
     return (directory / PLAN_FILE).exists() or (directory / PLAN_MANIFEST).exists()
 
 
@@ -94,6 +95,7 @@ def read_plan(directory: Path, *, trust: bool = False) -> PlanManifest | None:
         InvalidInputError: there is no plan, or one without JSON that is not trusted.
         ArtifactError: the plan is not the one that its JSON describes.
     """
+    settle(directory)
     if (directory / PLAN_FILE).is_file() and not (directory / PLAN_MANIFEST).exists():
         if trust:
             return None

@@ -56,6 +56,12 @@ def _no_artifact(directory: Path, name: str) -> str:
     return f"{directory} holds no {name}: not an artifact, or one that was never completed."
 
 
+def settle(directory: Path) -> None:
+    """Finish what a killed writer left in a folder, before anybody looks what is in it."""
+    with suppress(OSError):  # a folder that cannot be written is read as it is
+        finish_pending(directory)
+
+
 def read_manifest(directory: Path, name: str, model: type[Manifest]) -> Manifest:
     """Read a manifest and check every file that it names: presence, size, hash.
 
@@ -72,8 +78,7 @@ def read_manifest(directory: Path, name: str, model: type[Manifest]) -> Manifest
     if not directory.exists():
         message = f"{directory} does not exist."
         raise InvalidInputError(message)
-    with suppress(OSError):  # what a killed writer left, unless the folder cannot be written
-        finish_pending(directory)
+    settle(directory)
     if not path.is_file():
         raise InvalidInputError(_no_artifact(directory, name))
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from engines.plan import read_plan
 from ptame_deploy.artifact_files import read_manifest
 from ptame_deploy.artifacts import ExplainerManifest, GraphManifest
 from ptame_deploy.cli import run
@@ -126,6 +127,78 @@ def test_explain_leaves_whole_pictures_and_tables(kill, tiny_artifact, photo_fol
                 assert path.read_text().rstrip().endswith("</html>")
 
     kill(out, words, after)
+    assert run(list(map(str, words))) == 0
+
+
+def test_quantize_leaves_the_old_graph_or_the_new_one(kill, tiny_artifact, make_photos, tmp_path):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    make_photos(photos, 8)
+    words = ["-q", "quantize", tiny_artifact, photos, "--precision", "fp16", "--allow-drift",
+             "--max-kept", "0", "-o", out]  # fmt: skip
+    found = []
+
+    def after():
+        assert state(out, "model.json", GraphManifest) is not None
+        found.append(json.loads((out / "model.json").read_text())["precision"])
+
+    kill(out, words, after, swap(out, tiny_artifact))
+    assert found == sorted(found, reverse=True)  # fp32, then fp16
+    assert set(found) == {"fp32", "fp16"}
+
+
+def test_build_leaves_the_old_plan_or_the_new_one(kill, tiny_artifact, tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    old, out = tmp_path / "old", tmp_path / "out"
+    words = ["-q", "build", str(tiny_artifact), "--runtime", "tensorrt-rtx", "--max-batch"]
+    assert run([*words, "2", "-o", str(old)]) == 0
+    found = []
+
+    def after():
+        found.append(read_plan(out).profile.max_batch)
+
+    kill(out, [*words, "3", "-o", out], after, swap(out, old))
+    assert found == sorted(found)
+    assert set(found) == {2, 3}
+
+
+def test_evaluate_goes_on_from_what_a_kill_left(kill, tiny_artifact, make_photos, tmp_path):
+    photos, out, whole = tmp_path / "photos", tmp_path / "out", tmp_path / "whole"
+    photos.mkdir()
+    make_photos(photos, 4)
+    words = ["-q", "evaluate", "--model", tiny_artifact, "--images", photos, "--methods",
+             "gaussian,random", "--measures", "insertion", "--steps", "4", "--sanity-photos", "0",
+             "--threads", "1", "--no-gallery", "--resume", "-o"]  # fmt: skip
+    words = list(map(str, words))
+    assert run([*words, str(whole)]) == 0
+    expected = (whole / "values.csv").read_text()
+
+    def after():
+        assert run([*words, str(out)]) == 0
+        assert (out / "values.csv").read_text() == expected
+
+    def prepare():
+        shutil.rmtree(out, ignore_errors=True)
+
+    kill(out, [*words, out], after, prepare)
+
+
+def test_bench_leaves_the_old_table_or_the_new_one(kill, tiny_artifact, tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    out = work / "bench.json"
+    words = ["-q", "bench", tiny_artifact, "--batch", "1", "--iterations", "2", "--seconds", "0.01",
+             "--rise-masks", "0", "--no-memory", "--threads", "1", "--json", out]  # fmt: skip
+    assert run(list(map(str, words))) == 0
+    old = out.read_text()
+
+    def prepare():
+        out.write_text(old)
+
+    def after():
+        json.loads(out.read_text())
+
+    kill(work, words, after, prepare)
     assert run(list(map(str, words))) == 0
 
 
