@@ -31,7 +31,7 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive bench-gpu random-model fuzz soak supply-chain mutate lock wheel docs survey report environment triton-environment cpp-headers foreign-models clean
+.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive bench-gpu random-model fuzz soak supply-chain mutate lock wheel docs reproduce coverage survey report environment triton-environment cpp-headers foreign-models clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
@@ -49,6 +49,8 @@ help:
 	@echo "make docs      build the documentation site (site/); any warning fails"
 	@echo "make wheel     dist/*.whl, for pipx, and for the images in docker/"
 	@echo "make mutate    change the numeric core, one operator at a time: do the tests notice?"
+	@echo "make coverage  the tests, and whether each package has 90 % of its lines run by them"
+	@echo "make reproduce  every committed number, table and picture again; tells which moved (a day)"
 	@echo "make lock      requirements-runtime.lock anew: versions and hashes"
 	@echo "make supply-chain  bill of materials, licences, known weaknesses"
 	@echo "make survey    export 89 timm models, and tell which hold (an hour)"
@@ -145,6 +147,14 @@ test-all: lint
 	OMP_NUM_THREADS=1 PTAME_FOREIGN_MODELS=$(abspath $(FOREIGN)) PTAME_TRITON_VENV=$(abspath $(TRITON)) \
 		PTAME_CPP_HEADERS=$(abspath $(CPP_HEADERS)) $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
 
+# Lines that the tests run, code for GPUs counted in; what commands run in other processes is not.
+coverage: $(ENVIRONMENT)
+	OMP_NUM_THREADS=1 PTAME_FOREIGN_MODELS=$(abspath $(FOREIGN)) PTAME_TRITON_VENV=$(abspath $(TRITON)) \
+		PTAME_CPP_HEADERS=$(abspath $(CPP_HEADERS)) $(BIN)/pytest --numprocesses auto --maxprocesses 4 \
+		--dist loadfile -m "not slow" --cov=ptame_deploy --cov=trainer --cov=engines --cov=bench --cov-report=
+	for package in ptame_deploy trainer engines bench; do \
+		$(BIN)/coverage report --include="$$package/*" --fail-under=90 --format=total || exit 1; done
+
 bench: $(ENVIRONMENT)
 	$(BIN)/python scripts/benchmark.py --json "$(BENCH_JSON)" $(BENCH_ARGUMENTS)
 	$(BIN)/python scripts/benchmark_classes.py --json "$(BENCH_CLASSES_JSON)"
@@ -232,6 +242,12 @@ wheel: $(ENVIRONMENT)
 
 docs: $(ENVIRONMENT)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Every committed number, table and picture again, and which of them moved: a day on two cores.
+#   make reproduce PHOTOS=FOLDER CLASSIFIER=my.py:build    make reproduce ONLY=bench-cpp-cpu,pictures
+reproduce: $(ENVIRONMENT)
+	$(BIN)/python scripts/reproduce.py $(if $(PHOTOS),--photos "$(PHOTOS)") \
+		$(if $(CLASSIFIER),--classifier "$(CLASSIFIER)") $(if $(ONLY),--only "$(ONLY)")
 
 survey: $(ENVIRONMENT)
 	$(BIN)/python scripts/survey.py --json "$(SURVEY_JSON)" --table "$(SURVEY_TABLE)"

@@ -1,6 +1,6 @@
 """Put a committed benchmark's table into the README; `--check` only compares.
 
-Its tables, each of the files in results/ that `_DATA` names: what the explainer costs; with
+Its tables, each of the files in results/ that `DATA` names: what the explainer costs; with
 ``--precision`` what each precision and runtime brings, beside its drift; with ``--evaluation`` how
 faithful each method is, with ``--rise`` how many masks RISE needs; with ``--training`` what
 training gains on photos left out, with ``--seeds`` by several seeds of its masks, with
@@ -26,7 +26,7 @@ from bench.variants import ALL_CLASS, ALONE, FUSED
 COST, PRECISION, EVALUATION = "bench-table", "precision-table", "evaluation-table"
 TRAINING, SERVING, RISE = "training-table", "serving-table", "rise-table"
 SEEDS, OWN, BESIDE_RISE = "seeds-table", "own-classifier-table", "beside-rise-table"
-_DATA = {
+DATA = {
     COST: ["results/bench-cpu.json"],
     PRECISION: ["results/bench-precision-cpu.json"],
     EVALUATION: ["results/evaluation-lite2-cpu.json", "results/evaluation-resnet50-cpu.json"],
@@ -132,7 +132,7 @@ def insert(readme: str, table: str, name: str) -> str:
     return f"{before}{first}\n{table}\n{last}{after}"
 
 
-def _table(name: str, texts: Sequence[str]) -> str:
+def make_table(name: str, texts: Sequence[str]) -> str:
     """Make a table of that name of its files' texts."""
     if name in LINES:
         return LINES[name](json.loads(texts[0]))
@@ -172,9 +172,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if outdated")
     arguments = parser.parse_args()
     name: str = arguments.name
-    data = arguments.json or [Path(path) for path in _DATA[name]]
+    data = arguments.json or [Path(path) for path in DATA[name]]
     texts = [path.read_text(encoding="utf-8") for path in data]
-    table = _table(name, texts)
+    table = make_table(name, texts)
     old = arguments.readme.read_text(encoding="utf-8")
     try:
         new = insert(old, table, name)
