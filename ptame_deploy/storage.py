@@ -41,9 +41,7 @@ def writable(target: Path, remedy: str = "choose another -o") -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            message = (
-                f"No room left on the disk while writing {target}. Free some, or {remedy}."
-            )
+            message = f"No room left on the disk while writing {target}. Free some, or {remedy}."
             raise MissingRequirementError(message) from error
         if error.errno in (
             errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
