@@ -220,14 +220,10 @@ soak: random-model
 	$(BIN)/python scripts/soak.py bench-work/random-model --json "$(SOAK_JSON)" $(SOAK_ARGUMENTS)
 
 # Whether the tests notice when the numeric core is changed; docs/mutation.md explains what they do not.
-MUTANTS := bench-work/mutants
-
+# One module: make mutate MODULE=trainer/losses.py
 mutate: $(ENVIRONMENT) $(AUDIT_ENVIRONMENT)
-	rm -rf $(MUTANTS) && git clone --quiet . $(MUTANTS)
-	cd $(MUTANTS) && PATH="$(abspath $(BIN)):$(abspath $(AUDIT)/bin):$$PATH" PYTHONPATH=. OMP_NUM_THREADS=1 \
-		sh -c 'cosmic-ray init mutation.toml ../mutants.sqlite --force \
-		&& cosmic-ray exec mutation.toml ../mutants.sqlite \
-		&& cr-report --show-diff --surviving-only ../mutants.sqlite'
+	PATH="$(abspath $(BIN)):$(abspath $(AUDIT)/bin):$$PATH" $(BIN)/python scripts/mutate.py \
+		$(if $(MODULE),--only $(MODULE))
 
 # What production machines install, with hashes; for the images in docker/ too.
 lock: $(AUDIT_ENVIRONMENT)
