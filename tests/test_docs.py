@@ -33,6 +33,18 @@ def test_pages_hold_what_the_readme_says_once(site):
     assert "{{" not in "".join(path.read_text() for path in site.rglob("index.html"))
 
 
+def test_files_that_pages_name_exist():
+    pages = [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/*/*.md"), ROOT / "CONTRIBUTING.md"]
+    kinds = "ptame_deploy|trainer|engines|bench|tests|scripts"
+    named = {
+        name
+        for page in pages
+        for name in re.findall(rf"`((?:{kinds})/[\w/.-]+)`", page.read_text())
+    }
+    assert len(named) > 20
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
 def test_every_command_and_public_name_is_in_the_reference(site):
     import ptame_deploy
     from ptame_deploy.cli import app
