@@ -47,8 +47,8 @@ def export(
         bool,
         typer.Option(
             "--superpixels",
-            help="Average the untrained start's maps over regions of like colour; a trained "
-            "explainer says so itself.",
+            help="Average maps over regions of like colour; explainers of --preset few do so by "
+            "themselves.",
         ),
     ] = False,
     top_k: Annotated[int, typer.Option(help="Explain the K best classes.")] = 1,

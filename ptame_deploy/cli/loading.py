@@ -169,16 +169,14 @@ def load_parts(
                 "away."
             )
             raise InvalidInputError(message)
-        if superpixels:
-            message = (
-                f"The explainer in {explainer} says itself whether its maps are averaged over "
-                "superpixels: leave --superpixels away."
-            )
-            raise InvalidInputError(message)
         backbone = _with_class_names(backbone, manifest)
         loaded = auxiliary_of(manifest.explainer, backbone, auxiliary_weights, seed)
         net = load_explainer(explainer, backbone, loaded)
-        return Parts(backbone, loaded, net, manifest.explainer)
+        record = manifest.explainer
+        if superpixels and record.superpixels is None:
+            net.superpixels = SuperpixelRecord()
+            record = record.model_copy(update={"superpixels": net.superpixels})
+        return Parts(backbone, loaded, net, record)
     sizes = options.auxiliary_sizes(auxiliary_size)
     loaded = load_auxiliary(backbone, auxiliary, auxiliary_weights, sizes, seed)
     net, start = start_explainer(loaded, backbone.num_classes, backbone.class_names, seed=seed)

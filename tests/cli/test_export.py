@@ -21,9 +21,8 @@ def contents(directory):
     return {p.name: p.read_bytes() for p in directory.iterdir()}
 
 
-@pytest.fixture(scope="module")
-def explainer_artifact(tmp_path_factory, tiny_file):
-    """An explainer for the tiny classifier, as `ptame train` writes it."""
+def write_explainer(directory, tiny_file, auxiliary_size=64):
+    """Write an explainer for the tiny classifier, as `ptame train` does."""
     from ptame_deploy import (
         load_auxiliary,
         load_backbone,
@@ -34,12 +33,18 @@ def explainer_artifact(tmp_path_factory, tiny_file):
 
     preprocessing = {"input_size": (64, 64), "resize": 72}
     backbone = load_backbone(f"{tiny_file}:build", preprocessing=preprocessing)
-    auxiliary = load_auxiliary("mobilenet_v3_small", weights="random", input_sizes=(64,))
+    auxiliary = load_auxiliary(
+        "mobilenet_v3_small", weights="random", input_sizes=(auxiliary_size,)
+    )
     explainer, start = start_explainer(auxiliary, 10, None, seed=5)
     record = record_explainer(explainer, auxiliary, state="trained", start=start)
-    directory = tmp_path_factory.mktemp("explainer") / "e"
     save_explainer(explainer, record, backbone, directory, seed=5)
     return directory
+
+
+@pytest.fixture(scope="module")
+def explainer_artifact(tmp_path_factory, tiny_file):
+    return write_explainer(tmp_path_factory.mktemp("explainer") / "e", tiny_file)
 
 
 def arguments(tiny_file, factory="build"):
@@ -88,6 +93,14 @@ def test_a_trained_explainer_is_taken(tmp_path, tiny_file, explainer_artifact):
     assert explainer == told
 
 
+def test_a_trained_explainer_without_superpixels_can_get_them(tmp_path, tiny_file):
+    folder = write_explainer(tmp_path / "e", tiny_file, auxiliary_size=224)
+    options = ["--explainer", str(folder), "--superpixels", "-o", str(tmp_path / "m")]
+    assert run([*arguments(tiny_file), *options]) == 0
+    assert manifest(tmp_path / "m")["map_size"] == [112, 112]
+    assert manifest(tmp_path / "m")["explainer"]["superpixels"]["grid"] == 6
+
+
 def test_superpixels_are_in_the_graph_and_in_its_manifest(tmp_path, export_tiny):
     options = ["--auxiliary-size", "224"]
     assert export_tiny(tmp_path / "plain", *options) == 0
@@ -109,7 +122,7 @@ def test_superpixels_are_in_the_graph_and_in_its_manifest(tmp_path, export_tiny)
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--superpixels"], 2, "leave --superpixels away"),
+        (["--superpixels"], 2, "too coarse for 6x6 superpixels"),
         (["--auxiliary", "resnet18"], 2, "brings its own auxiliary"),
         (["--auxiliary-size", "64"], 2, "brings its own auxiliary"),
         (["--seed", "9"], 4, "other auxiliary weights"),
