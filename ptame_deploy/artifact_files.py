@@ -37,15 +37,19 @@ def manifest_json(manifest: BaseModel) -> str:
     return json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
 
 
+_FOLDERS = {
+    GRAPH_MANIFEST: "the folder of a graph is expected, which ptame export makes of a classifier",
+    EXPLAINER_MANIFEST: "the folder of an explainer is expected, which ptame train makes",
+}
+
+
 def _no_artifact(directory: Path, name: str) -> str:
     """Say what stands where an artifact was expected."""
     if directory.is_file() and (directory.parent / name).is_file():
         return f"{directory} is a file of an artifact: give its folder, {directory.parent}."
     if directory.is_file():
-        return (
-            f"{directory} is a file, and the folder of an artifact is expected. Of a classifier's "
-            f"file one is made by: ptame export --backbone {directory}"
-        )
+        expected = _FOLDERS.get(name, "the folder of an engine is expected")
+        return f"{directory} is a file, and {expected}."
     if name == GRAPH_MANIFEST and (directory / EXPLAINER_MANIFEST).is_file():
         return (
             f"{directory} holds an explainer alone: put it and its classifier into one graph first "

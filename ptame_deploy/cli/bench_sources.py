@@ -174,7 +174,7 @@ def export_graphs(
 
     overrides = options.preprocessing_overrides(input_size, None, None, None, None)
     classifier = loading.load_classifier(
-        backbone, weights=weights, preprocessing=overrides, seed=seed
+        backbone, weights=weights, preprocessing=overrides, explainer=explainer, seed=seed
     )
     parts = loading.load_parts(
         classifier,

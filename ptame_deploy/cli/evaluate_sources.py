@@ -210,6 +210,7 @@ def _export(
         preprocessing=networks.preprocessing,
         class_names=networks.class_names,
         head=networks.head,
+        explainer=networks.explainer,
         seed=networks.seed,
     )
     parts = loading.load_parts(

@@ -111,6 +111,7 @@ def export(
         preprocessing=options.preprocessing_overrides(input_size, resize, mean, std, interpolation),
         class_names=class_names,
         head=head,
+        explainer=explainer,
         seed=seed,
     )
     check_exportable(classifier)

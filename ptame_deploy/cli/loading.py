@@ -33,9 +33,13 @@ def load_classifier(
     preprocessing: dict[str, Any],
     class_names: str | None = None,
     head: str | None = None,
+    explainer: Path | None = None,
     seed: int,
 ) -> "Backbone":
     """Load a classifier, and say how photos will be prepared for it.
+
+    What neither it nor the user says is taken from the explainer that was trained for it, if there
+    is one.
 
     Raises:
         InvalidInputError: see `ptame_deploy.sources.load.load_backbone`.
@@ -46,10 +50,14 @@ def load_classifier(
     from ptame_deploy.sources.load import load_backbone
 
     console.info(f"Loading {name} ...")
+    trained = None if explainer is None else _trained_with(explainer, name)
+    if head is None and trained is not None and trained.classifier.head != "softmax":
+        head = trained.classifier.head
     backbone = load_backbone(
         name,
         weights=weights,
         preprocessing=preprocessing,
+        fallback=None if trained is None else _told(trained),
         class_names=class_names,
         head=head,
         seed=seed,
@@ -65,6 +73,20 @@ def load_classifier(
             f"{_assumed(backbone)}. If it was trained otherwise, say so."
         )
     return backbone
+
+
+def _trained_with(explainer: Path, name: str) -> "ExplainerManifest":
+    """Return what a classifier was when an explainer was trained for it."""
+    from ptame_deploy.explainer_store import read_explainer_manifest
+    from ptame_deploy.shipped import find_explainer
+
+    return read_explainer_manifest(find_explainer(explainer, name))
+
+
+def _told(manifest: "ExplainerManifest") -> dict[str, Any]:
+    """Return the fields of the preprocessing that somebody said."""
+    assumed = set(manifest.classifier.assumed)
+    return {key: value for key, value in manifest.preprocessing if key not in assumed}
 
 
 def _assumed(backbone: "Backbone") -> str:

@@ -29,6 +29,7 @@ def load_backbone(
     *,
     weights: str | None = None,
     preprocessing: dict[str, Any] | None = None,
+    fallback: dict[str, Any] | None = None,
     class_names: str | Sequence[str] | None = None,
     head: str | None = None,
     seed: int = 0,
@@ -46,6 +47,7 @@ def load_backbone(
             the pretrained ones (import string: those that the factory loads). Files that are whole
             programs bring their own.
         preprocessing: fields of `Preprocessing` that replace the model's own.
+        fallback: fields that are taken where the source says nothing of them.
         class_names: the names, ``imagenet``, or a file: a JSON list, or one name a line.
         head: ``sigmoid`` for multi-label and binary classifiers; an import string of a function
             from what the classifier returns to probabilities (see
@@ -62,10 +64,12 @@ def load_backbone(
     named = checked_head(head) if function is None else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        asked_size = (preprocessing or {}).get("input_size")
-        backbone = _from_source(name, asked_size, named, pretrained=weights is None)
-        if preprocessing:
-            backbone = _prepared_as_said(backbone, preprocessing)
+        said = {**(fallback or {}), **(preprocessing or {})}
+        backbone = _from_source(name, said.get("input_size"), named, pretrained=weights is None)
+        of_fallback = {k: said[k] for k in said if k in backbone.assumed}
+        said = {**of_fallback, **(preprocessing or {})}
+        if said:
+            backbone = _prepared_as_said(backbone, said)
         size, fresh = backbone.preprocessing.input_size, backbone.weights.random
         if weights is not None and not any(True for _ in backbone.module.parameters()):
             message = f"{name} brings its own weights: leave --weights away."

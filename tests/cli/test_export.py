@@ -21,7 +21,7 @@ def contents(directory):
     return {p.name: p.read_bytes() for p in directory.iterdir()}
 
 
-def write_explainer(directory, tiny_file, auxiliary_size=64):
+def write_explainer(directory, tiny_file, auxiliary_size=64, said=None, head=None):
     """Write an explainer for the tiny classifier, as `ptame train` does."""
     from ptame_deploy import (
         load_auxiliary,
@@ -31,8 +31,8 @@ def write_explainer(directory, tiny_file, auxiliary_size=64):
         start_explainer,
     )
 
-    preprocessing = {"input_size": (64, 64), "resize": 72}
-    backbone = load_backbone(f"{tiny_file}:build", preprocessing=preprocessing)
+    preprocessing = {"input_size": (64, 64), "resize": 72, **(said or {})}
+    backbone = load_backbone(f"{tiny_file}:build", preprocessing=preprocessing, head=head)
     auxiliary = load_auxiliary(
         "mobilenet_v3_small", weights="random", input_sizes=(auxiliary_size,)
     )
@@ -161,6 +161,36 @@ def test_class_names_are_those_of_the_training(tmp_path, tiny_file, named_explai
     assert names_of(tmp_path / "m")[7] == "kind 7"
     assert manifest(tmp_path / "m")["targets"] == [7]
     assert "those that the explainer was trained with" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def told_explainer(tmp_path_factory, tiny_file):
+    """An explainer whose training was told how photos are prepared."""
+    said = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25), "interpolation": "bicubic"}
+    folder = tmp_path_factory.mktemp("told") / "e"
+    return write_explainer(folder, tiny_file, said=said, head="sigmoid")
+
+
+def test_what_training_was_told_need_not_be_said_again(tmp_path, tiny_file, told_explainer, capsys):
+    words = ["export", "--backbone", f"{tiny_file}:build", "--auxiliary-weights", "random",
+             "--explainer", str(told_explainer), "-o", str(tmp_path / "m")]  # fmt: skip
+    assert run(words) == 0
+    found = manifest(tmp_path / "m")
+    assert found["preprocessing"]["mean"] == [0.5, 0.5, 0.5]
+    assert found["preprocessing"]["input_size"] == [64, 64]
+    assert found["classifier"]["head"] == "sigmoid"
+    assert found["classifier"]["assumed"] == []
+    assert "does not say how photos are prepared" not in capsys.readouterr().err
+    assert run([*words, "--mean", "0.4,0.4,0.4"]) == 4  # what is said, is meant
+    assert run([*words, "--head", "softmax"]) == 4
+
+
+def test_what_training_assumed_is_said_again(tmp_path, tiny_file, explainer_artifact, capsys):
+    words = ["export", "--backbone", f"{tiny_file}:build", "--auxiliary-weights", "random",
+             "--explainer", str(explainer_artifact), "-o", str(tmp_path / "m")]  # fmt: skip
+    assert run(words) == 0
+    assert manifest(tmp_path / "m")["classifier"]["assumed"] == ["interpolation", "mean", "std"]
+    assert "does not say how photos are prepared" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("changed", [{3: "kind 4", 4: "kind 3"}, {3: "x", 4: "kind 3"}])

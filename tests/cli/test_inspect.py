@@ -27,4 +27,4 @@ def test_a_file_is_told_from_a_folder_that_was_never_completed(tmp_path, tiny_ar
     path = tmp_path / "classifier.onnx"
     path.write_bytes((tiny_artifact / "model.onnx").read_bytes())
     assert run(["inspect", str(path)]) == 2
-    assert f"ptame export --backbone {path}" in capsys.readouterr().err
+    assert "is a file, and the folder of a graph is expected" in capsys.readouterr().err

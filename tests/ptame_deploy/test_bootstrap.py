@@ -69,6 +69,11 @@ def test_a_paired_difference_is_sharper_than_two_intervals():
     assert turned.mean == -found.mean
 
 
+def test_a_difference_is_the_interval_of_the_differences():
+    one, other = np.random.default_rng(4).normal(size=(2, 40))
+    assert difference(one, other) == interval(one - other)  # of the same resamples
+
+
 def test_a_difference_is_over_the_photos_that_both_have():
     one = np.array([1.0, 2.0, NAN, 9.0])
     other = np.array([0.0, NAN, 5.0, 5.0])
