@@ -5,7 +5,7 @@ import torch
 
 from ptame_deploy.errors import InvalidInputError
 from trainer.loss_weights import LOSSES, Loss, LossWeights, loss_for
-from trainer.losses import area_term, loss_terms, variation_term
+from trainer.losses import LossTerms, area_term, loss_terms, variation_term
 from trainer.masking import apply_mask, masked_cross_entropy
 
 pytestmark = pytest.mark.unit
@@ -128,3 +128,14 @@ def test_the_chunked_cross_entropy_is_the_plain_one(chunk):
     assert found.item() == pytest.approx(plain.item(), abs=1e-6)
     assert torch.allclose(gradient, expected, atol=1e-7)
     assert gradient.abs().max() > 1e-3
+
+
+def test_roughness_is_a_mean_over_photos_however_many():
+    masks = torch.rand(3, 3, 5, 4, generator=torch.Generator().manual_seed(0))
+    each = [variation_term(mask[None], 0.3) for mask in masks]
+    assert torch.allclose(variation_term(masks, 0.3), torch.stack(each).mean())
+
+
+def test_terms_are_scaled_one_by_one():
+    terms = LossTerms(*(torch.tensor(value) for value in (1.0, 2.0, 3.0, 5.0)))
+    assert list(terms.scaled(0.5).as_floats().values()) == [0.5, 1.0, 1.5, 2.5]
