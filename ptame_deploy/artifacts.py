@@ -6,7 +6,7 @@ or mixed up with another is found before it is used.
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, computed_field, model_validator
 
 from ptame_deploy.cautions import of_classifier, of_explainer
 from ptame_deploy.part_records import ClassifierRecord, ExplainerRecord
@@ -88,6 +88,14 @@ class GraphManifest(ArtifactManifest):
     parity: list[ParityRecord]
     quantisation: PrecisionRecord | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_cautions(cls, found: Any) -> Any:
+        """Leave away what is written for other readers: it is told anew, by all that is known."""
+        if not isinstance(found, dict):
+            return found
+        return {name: value for name, value in found.items() if name != "cautions"}
+
     @model_validator(mode="after")
     def _check_contract(self) -> "GraphManifest":
         if [value.name for value in self.inputs] not in (["image"], ["image", "class_index"]):
@@ -145,6 +153,7 @@ class GraphManifest(ArtifactManifest):
         rival = "the best other one" if self.contrast == "best" else "the one given after it"
         return f"{told}, each against {rival}"
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def cautions(self) -> list[str]:
         """What every reader of this graph's maps must be told."""

@@ -211,3 +211,13 @@ def test_a_graph_of_the_answer_alone_has_no_other_classes(tmp_path, export_tiny)
     assert not any("classes other than" in c for c in GraphManifest.model_validate(found).cautions)
     found["contrast"] = "best"  # the best other class is in the map then
     assert any("classes other than" in c for c in GraphManifest.model_validate(found).cautions)
+
+
+def test_cautions_are_written_for_other_readers_and_told_anew(tiny_artifact, tmp_path):
+    """C++ reads the sentences; whoever changes them changes nothing that Python says."""
+    path = tiny_artifact / "model.json"
+    written = json.loads(path.read_text())
+    assert written["cautions"] == read(tiny_artifact).cautions
+    shutil.copytree(tiny_artifact, tmp_path / "m")
+    (tmp_path / "m" / "model.json").write_text(json.dumps(written | {"cautions": []}))
+    assert read(tmp_path / "m").cautions == written["cautions"]

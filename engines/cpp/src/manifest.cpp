@@ -29,22 +29,9 @@ std::vector<std::string> names(const std::vector<Tensor>& tensors) {
   return found;
 }
 
-// The same sentences as on the Python side, for what would mislead whoever reads a map.
+// What would mislead whoever reads a map: the sentences that ptame export wrote.
 std::vector<std::string> cautions_of(const json& document) {
-  std::vector<std::string> found;
-  const auto& explainer = document.at("explainer");
-  if (document.at("classifier").at("weights").value("random", false))
-    found.emplace_back("classifier weights are RANDOM: for latency work only");
-  if (explainer.at("auxiliary_weights").value("random", false))
-    found.emplace_back("auxiliary weights are RANDOM: maps mean nothing");
-  if (explainer.at("state") == "initialised") {
-    const auto start = explainer.at("start").get<std::string>();
-    const std::string kind = start == "activation-map" ? "the auxiliary's class activation map"
-                             : start == "fit"          ? "a linear fit"
-                             : start == "imported"     ? "taken from a checkpoint"
-                                                       : "RANDOM fusion weights: maps mean nothing";
-    found.push_back("explainer is initialised, not trained: " + kind);
-  }
+  auto found = document.value("cautions", std::vector<std::string>{});
   if (const auto contrast = document.find("contrast");
       contrast != document.end() && !contrast->is_null())
     found.push_back("maps are contrasts: each class against " +
