@@ -2,8 +2,8 @@
 
 Commands run in the repository's root. ``{out}`` is the JSON that is made, ``{work}`` a folder of
 the experiment's own, ``{photos}`` and ``{classifier}`` what `scripts/reproduce.py` was given, and
-``{held_out}`` and ``{others}`` every fourth of these photos, in the order of their names, and the
-rest.
+``{held_out}`` and ``{others}`` every fourth of these photos, in the order of their names (the
+fourth, the eighth, ...), and the rest: trials judge the same ones with ``--first-fold 3``.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,10 @@ from pathlib import Path
 LITE2 = "timm:tf_efficientnet_lite2"
 _TRIALS = "python scripts/training_trials.py {photos} --work {work} --json {out}"
 _PRECISION = "python scripts/benchmark_precision.py --rounds 15 --seconds 1.5 --json {out}"
+_HELD_OUT = "--first-fold 3"
+_COUNTS = "--mask-counts 8,32"
 _BOTH = "--class-names imagenet --variants efficientnet_lite0@224,self --judged 1"
+_OWN_TRIALS = f"{_TRIALS} --backbone {{classifier}} {_BOTH} --rivals grad-cam"
 
 
 @dataclass(frozen=True)
@@ -142,30 +145,30 @@ EXPERIMENTS = (
     ),
     Experiment(
         "training-trials-superpixels-lite2-cpu",
-        (f"{_TRIALS} --backbone {LITE2} {_BOTH} --rivals grad-cam --mask-counts 8,32",),
+        (f"{_TRIALS} --backbone {LITE2} {_BOTH} {_HELD_OUT} {_COUNTS} --rivals grad-cam",),
         60,
         _PHOTOS,
     ),
     Experiment(
         "training-trials-superpixels-lite2-seed1-cpu",
-        (f"{_TRIALS} --backbone {LITE2} {_BOTH} --rivals grad-cam,rise --seed 1",),
+        (f"{_TRIALS} --backbone {LITE2} {_BOTH} {_HELD_OUT} --rivals grad-cam,rise --seed 1",),
         240,
         _PHOTOS,
     ),
     Experiment(
         "training-trials-superpixels-lite2-seed2-cpu",
-        (f"{_TRIALS} --backbone {LITE2} {_BOTH} --rivals grad-cam --seed 2",),
+        (f"{_TRIALS} --backbone {LITE2} {_BOTH} {_HELD_OUT} --rivals grad-cam --seed 2",),
         50,
         _PHOTOS,
     ),
     *(
         Experiment(
             f"training-trials-superpixels-resnet50{name}-cpu",
-            (f"{_TRIALS} --backbone {{classifier}} {_BOTH} --rivals grad-cam --seed {seed}",),
+            (f"{_OWN_TRIALS} {fold} --seed {seed}",),
             70,
             _OWN,
         )
-        for seed, name in enumerate(("",))
+        for seed, name, fold in ((0, "", _HELD_OUT),)
     ),
     *(
         Experiment(

@@ -75,7 +75,7 @@ def _given(photos: Path | None, classifier: str | None, work: Path) -> dict[str,
     if photos is None:
         return given
     found = sorted(find_photos([photos]))
-    held_out = found[::4]
+    held_out = found[3::4]
     others = [path for path in found if path not in set(held_out)]
     for name, part in (("held_out", held_out), ("others", others)):
         folder = work / name

@@ -104,7 +104,8 @@ class Trials:
         choice.check()
         self.device: Literal["cpu", "cuda"] = "cpu" if choice.on_cpu else "cuda"
         self.photos = list(photos)
-        self.work: Path = arguments.work
+        first = arguments.first_fold  # what is kept of other photos is not mixed up with these
+        self.work: Path = arguments.work / f"from-fold-{first}" if first else arguments.work
         prepared = [backbone.preprocessing.apply(open_photo(path)) for path in self.photos]
         self.images = np.stack(prepared)
         settings = MeasureSettings(steps=arguments.steps, mean=backbone.preprocessing.mean)
@@ -216,6 +217,7 @@ def main() -> int:
     )
     parser.add_argument("--folds", type=int, default=4)
     parser.add_argument("--judged", type=int, help="only so many of the folds (all)")
+    parser.add_argument("--first-fold", type=int, default=0, help="that is judged, of 0 to 3")
     parser.add_argument("--masks", type=int, default=32)
     parser.add_argument(
         "--mask-counts", default="", help="also what fewer or more masks teach: 4,8,16,32"
@@ -241,7 +243,9 @@ def _run(arguments: argparse.Namespace) -> None:
     backbone = load_backbone(arguments.backbone, class_names=arguments.class_names)
     photos = find_photos(arguments.photos)
     trials = Trials(backbone, photos, arguments)
-    folds = [list(range(fold, len(photos), arguments.folds)) for fold in range(arguments.folds)]
+    count = arguments.folds
+    order = [(arguments.first_fold + number) % count for number in range(count)]
+    folds = [list(range(fold, len(photos), count)) for fold in order]
     found: dict[str, list[Values]] = {}
     gains: dict[str, list[dict[str, Any]]] = {}
     variants = [Variant.parse(text) for text in arguments.variants.split(",")]
@@ -276,6 +280,7 @@ def _run(arguments: argparse.Namespace) -> None:
         "photos": len(photos),
         "photos_judged": len(joined["gaussian"]["insertion"]),
         "folds": arguments.folds,
+        "first_fold": arguments.first_fold,
         "masks": arguments.masks,
         "steps": arguments.steps,
         "judge": trials.judge.runtime.description,
