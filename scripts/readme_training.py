@@ -20,6 +20,7 @@ _DONE = {
     ("all",): "trained, rows at all taps, without superpixels",
     ("all", "superpixels"): "trained, rows at all taps, with superpixels",
 }
+_FIRST_FOLD = 3  # of trials that do not say it
 _TRAINING_NOTE = (
     "The start's mean (beside another method: that method's), and by how much the explainer "
     "differs from it, photo by photo, with the 95 % bootstrap interval; bold where that excludes "
@@ -60,12 +61,23 @@ def render_trials(trials: Sequence[dict[str, Any]]) -> str:
 
 
 def render_seeds(trials: Sequence[dict[str, Any]]) -> str:
-    """Return what training changed by several seeds of its masks, as Markdown."""
+    """Return what training changed by several seeds of its masks, as Markdown.
+
+    Trials of one classifier that judged the same photos are one table.
+    """
+    groups: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    for one in trials:
+        first = one.get("first_fold", _FIRST_FOLD)
+        same = (one["backbone"], one["photos"], one["photos_judged"], one["masks"], first)
+        groups.setdefault(same, []).append(one)
+    return "\n\n".join(_seeds(group) for group in groups.values())
+
+
+def _seeds(trials: Sequence[dict[str, Any]]) -> str:
     first = trials[0]
-    same = {(one["backbone"], one["photos"], one["photos_judged"], one["masks"]) for one in trials}
     seeds = [one["provenance"]["seed"] for one in trials]
-    if len(same) > 1 or len(set(seeds)) < len(seeds):
-        message = f"Trials of other photos or masks, or one seed twice: {same}, seeds {seeds}."
+    if len(set(seeds)) < len(seeds):
+        message = f"Trials of {first['backbone']} have one seed twice: {seeds}."
         raise ValueError(message)
     lines = [f"| {first['backbone']} | {' | '.join(_TRIED.values())} |"]
     lines.append(f"|---|{'---:|' * len(_TRIED)}")
@@ -77,9 +89,12 @@ def render_seeds(trials: Sequence[dict[str, Any]]) -> str:
         for other, changes in beside.items():
             cells = [_by_seed([one[column] for one in changes]) for column in _TRIED]
             lines.append(f"| {name.partition('/')[0]}, beside {other} | {' | '.join(cells)} |")
+    fold, folds = first.get("first_fold", _FIRST_FOLD) + 1, first["folds"]
+    listed = ", ".join(map(str, seeds))
+    means = f"by seeds {listed} of the masks" if len(seeds) > 1 else f"by seed {listed}"
     note = (
-        f"Means of the differences by seeds {', '.join(map(str, seeds))} of the masks, on the same "
-        f"{first['photos_judged']} photos; bold where every seed's interval excludes 0."
+        f"Means of the differences {means}, on photo {fold}, {fold + folds}, ... of "
+        f"{first['photos']}; bold where every seed's interval excludes 0."
     )
     return "\n".join([*lines, "", note])
 
