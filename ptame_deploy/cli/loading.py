@@ -85,7 +85,11 @@ def _trained_with(explainer: Path, name: str) -> "ExplainerManifest":
 
 def _told(manifest: "ExplainerManifest") -> dict[str, Any]:
     """Return the fields of the preprocessing that somebody said."""
+    from ptame_deploy.sources.import_string import FUNCTION_SOURCE
+
     assumed = set(manifest.classifier.assumed)
+    if manifest.classifier.weights.source.startswith(FUNCTION_SOURCE):
+        assumed |= {"mean", "std"}  # it is given images in [0, 1]; the model behind it may not be
     return {key: value for key, value in manifest.preprocessing if key not in assumed}
 
 
