@@ -31,7 +31,7 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive bench-gpu random-model fuzz soak supply-chain mutate lock wheel docs reproduce coverage survey report environment triton-environment cpp-headers foreign-models clean
+.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive bench-gpu random-model fuzz soak supply-chain mutate lock wheel docs reproduce coverage survey report environment triton-environment tritonserver cpp-headers foreign-models clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
@@ -42,6 +42,7 @@ help:
 	@echo "make bench-train  time a training step in its fast form and in the paper's"
 	@echo "make bench-cpp  time the C++ library beside Python's session, and check its limit"
 	@echo "make bench-serving  servers under load, with and without dynamic batching"
+	@echo "make tritonserver REPOSITORY=models  a tritonserver on the CPU, to try a repository"
 	@echo "make bench-archive  photos a second of ptame explain-archive, by one worker and by two"
 	@echo "make bench-gpu  precisions, PyTorch's modes and RISE on a GPU (PYTHON: one with CUDA builds)"
 	@echo "make fuzz      break every kind of file that is read, 2,000 times each (half an hour)"
@@ -68,6 +69,10 @@ $(TRITON_ENVIRONMENT): constraints-triton.txt
 		--constraint constraints-triton.txt nvidia-pytriton onnxruntime pillow pydantic rich typer
 	$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
+
+# A repository of ptame triton --backend python, on a CPU: make tritonserver REPOSITORY=models
+tritonserver: $(ENVIRONMENT) triton-environment
+	PTAME_TRITON_VENV=$(abspath $(TRITON)) $(BIN)/python scripts/tritonserver.py "$(REPOSITORY)"
 
 # An ONNX classifier that somebody else trained and exported, for the tests (Apache-2.0).
 FOREIGN ?= .foreign-models

@@ -1,7 +1,8 @@
 """What MkDocs cannot do by itself: sections of the README, the command line, the changelog.
 
 The README says a thing once, and its commands run as tests: pages show its sections by
-``{{ readme: Heading }}`` in place of repeating them. The command line's page is made from the
+links of their own line, ``[README: Heading](../README.md#heading)``, which lead there where the
+pages are read as files. The command line's page is made from the
 commands themselves.
 """
 
@@ -17,7 +18,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-_SECTION = re.compile(r"^\{\{ readme: (.+?) \}\}$", re.MULTILINE)
+_SECTION = re.compile(r"^\[README: (.+?)\]\([./]*README\.md#[\w-]+\)$", re.MULTILINE)
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|mailto:)([^)#]*)(#[^)]*)?\)")
 
 

@@ -30,7 +30,22 @@ def site(tmp_path_factory):
 def test_pages_hold_what_the_readme_says_once(site):
     page = (site / "howto" / "own-classifier" / "index.html").read_text()
     assert "--auxiliary-size" in page
-    assert "{{" not in "".join(path.read_text() for path in site.rglob("index.html"))
+    assert "README: " not in "".join(path.read_text() for path in site.rglob("index.html"))
+
+
+def test_links_to_the_readmes_sections_lead_there_as_files():
+    headings = re.findall(r"^#+ (.+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
+    pages = [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/*/*.md")]
+    found = [
+        (page, *link)
+        for page in pages
+        for link in re.findall(r"\]\(([./]*README\.md)#([\w-]+)\)", page.read_text())
+    ]
+    assert len(found) > 10
+    for page, file, anchor in found:
+        assert (page.parent / file).resolve() == ROOT / "README.md"
+        assert anchor in anchors, page
 
 
 def test_files_that_pages_name_exist():
