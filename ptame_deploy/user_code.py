@@ -28,7 +28,10 @@ def import_function(name: str, what: str) -> Callable[..., Any]:
     import_torchvision()  # the user's module may import it too, and must find it whole
     with foreign_code(f"{what} {name!r} cannot be imported or made"):
         module = _import_file(source) if source.endswith(".py") else importlib.import_module(source)
-        found = getattr(module, attribute)
+    found = getattr(module, attribute, None)
+    if found is None:
+        message = f"{what} {name!r}: {source} has no {attribute!r}."
+        raise InvalidInputError(message)
     if not callable(found):
         message = f"{what} {name!r} is not a function."
         raise InvalidInputError(message)

@@ -168,7 +168,7 @@ EXPERIMENTS = (
             70,
             _OWN,
         )
-        for seed, name, fold in ((0, "", _HELD_OUT),)
+        for seed, name, fold in ((0, "", _HELD_OUT), (1, "-seed1", "--first-fold 0"))
     ),
     *(
         Experiment(

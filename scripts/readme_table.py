@@ -39,6 +39,7 @@ DATA = {
         "results/training-trials-superpixels-lite2-cpu.json",
         "results/training-trials-superpixels-lite2-seed1-cpu.json",
         "results/training-trials-superpixels-lite2-seed2-cpu.json",
+        "results/training-trials-superpixels-resnet50-seed1-cpu.json",
     ],
     BESIDE_RISE: ["results/training-trials-superpixels-lite2-seed1-cpu.json"],
     OWN: ["results/own-classifier-cpu.json"],

@@ -195,9 +195,9 @@ def _superpixels(
 def _refuse_few(readable: int, skipped: Sequence[str]) -> None:
     reasons = "".join(f"\n  - {reason}" for reason in skipped[:5])
     message = (
-        f"--preset few needs at least {MIN_PHOTOS} photos on which the classifier's answer depends "
-        f"on what is hidden; there are {readable}. Give more photos, or export the untrained start "
-        f"(ptame export).{reasons}"
+        f"--preset few needs at least {MIN_PHOTOS} photos that can be read, and on which the "
+        f"classifier's answer depends on what is hidden; there are at most {readable}. Give more "
+        f"photos.{reasons}"
     )
     raise InvalidInputError(message)
 

@@ -5,6 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
+# For RGB in [0, 1]; what is beyond is for 0 to 255 (127.5 and 57.4, say).
+_MOST_MEAN, _MOST_STD = 1.0, 10.0
+
 TrainingPhotosArgument = Annotated[
     list[Path],
     typer.Argument(
@@ -127,8 +130,8 @@ def preprocessing_overrides(
     given = {
         "input_size": None if input_size is None else _height_and_width(input_size),
         "resize": resize,
-        "mean": None if mean is None else _three_numbers("--mean", mean),
-        "std": None if std is None else _three_numbers("--std", std),
+        "mean": None if mean is None else _three_numbers("--mean", mean, _MOST_MEAN),
+        "std": None if std is None else _three_numbers("--std", std, _MOST_STD),
         "interpolation": interpolation,
     }
     return {name: value for name, value in given.items() if value is not None}
@@ -184,7 +187,7 @@ def _height_and_width(text: str) -> tuple[int, int]:
     return int(sides[0]), int(sides[-1])
 
 
-def _three_numbers(option: str, text: str) -> tuple[float, ...]:
+def _three_numbers(option: str, text: str, most: float) -> tuple[float, ...]:
     from ptame_deploy.errors import InvalidInputError
 
     try:
@@ -193,5 +196,11 @@ def _three_numbers(option: str, text: str) -> tuple[float, ...]:
         numbers = ()
     if len(numbers) != 3:
         message = f"{option} takes three numbers with commas between (0.5,0.5,0.5), got {text!r}."
+        raise InvalidInputError(message)
+    if any(abs(number) > most for number in numbers):
+        message = (
+            f"{option} is for RGB in [0, 1], got {text!r}, which looks like one for 0 to 255: "
+            "divide it by 255."
+        )
         raise InvalidInputError(message)
     return numbers

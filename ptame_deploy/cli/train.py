@@ -203,6 +203,7 @@ def train(
     from ptame_deploy.storage import check_writable
     from trainer.parallel import launched_rank
     from trainer.sources import find_training_photos
+    from trainer.teacher import can_be_kept
 
     helps = launched_rank() > 0  # of several processes, the first one speaks and writes
     console.settings.quiet |= helps
@@ -262,7 +263,8 @@ def train(
         console.warn(f"{len(result.skipped)} of {len(found)} photos were skipped:\n{listed}")
     page = output / TRAINING / "report.html"
     train_recipes.report(page, result, classifier, loaded)
-    train_recipes.check_gain(result, allowed=allow_no_gain)
+    kept = recipe is PresetKind.few and cache is not False and can_be_kept(classifier)
+    train_recipes.check_gain(result, allowed=allow_no_gain, kept=kept)
     record = record_explainer(
         result.explainer,
         loaded,

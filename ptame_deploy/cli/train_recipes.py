@@ -164,8 +164,13 @@ def forget_checkpoint(folder: Path) -> None:
     Place(folder).checkpoint.unlink(missing_ok=True)
 
 
-def check_gain(result: "Trained", *, allowed: bool) -> None:
+def check_gain(result: "Trained", *, allowed: bool, kept: bool) -> None:
     """Say what training gained.
+
+    Args:
+        result: of the training.
+        allowed: whether none is allowed.
+        kept: whether the scores are, so that training again takes no time.
 
     Raises:
         CheckFailedError: nothing beyond chance, and that is not allowed.
@@ -187,10 +192,11 @@ def check_gain(result: "Trained", *, allowed: bool) -> None:
         if result.start == "activation-map"
         else ""
     )
+    again = " (scores are kept: it goes fast)" if kept else ""
     message = (
         "Training did NOT make the explainer clearly better than its start on photos that it had "
         "not seen, so no explainer was written. Give more photos (or more --masks or steps), "
-        f"{start}or say --allow-no-gain."
+        f"{start}or say --allow-no-gain{again}."
     )
     raise CheckFailedError(message)
 

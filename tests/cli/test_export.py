@@ -234,6 +234,8 @@ def test_a_corrupt_explainer_is_4(tmp_path, tiny_file, explainer_artifact, capsy
         (["--top-k", "2", "--classes", "input"], "exclude each other"),
         (["--opset", "9"], "opset must be 18 to 23"),
         (["--mean", "1,2"], "three numbers"),
+        (["--mean", "127,127,127"], "for RGB in [0, 1], got '127,127,127'"),
+        (["--std", "57.4,57.1,58.4"], "divide it by 255"),
         (["--std", "a,b,c"], "three numbers"),
         (["--interpolation", "magic"], "interpolation"),
         (["--auxiliary", "resnet"], "No auxiliary"),

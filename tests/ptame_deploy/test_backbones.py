@@ -147,7 +147,7 @@ def test_corrupt_weights_are_refused(tiny_file, tmp_path, content, name):
         ("timm:resnet5x", "timm has no model"),
         ("no.such.module:build", "cannot be imported"),
         ("missing.py:build", "does not exist"),
-        ("{tiny}:nothing", "cannot be imported"),
+        ("{tiny}:nothing", "has no 'nothing'"),
         ("{tiny}:number", "not a function"),
         ("{tiny}:raises", "cannot be imported or made: RuntimeError: no luck"),
         ("{tiny}:leaves", "cannot be imported or made: SystemExit"),
