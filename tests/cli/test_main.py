@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ptame_deploy import cli, errors
+from ptame_deploy import __version__, cli, errors
 from ptame_deploy.cli import console, run
 
 pytestmark = pytest.mark.integration
@@ -43,7 +43,7 @@ def test_every_command_has_help(capsys):
 def test_version():
     done = ptame("--version")
     assert done.returncode == 0
-    assert done.stdout.startswith("ptame 0.")
+    assert done.stdout == f"ptame {__version__}\n"
 
 
 @pytest.mark.parametrize(
