@@ -15,6 +15,7 @@ from ptame_deploy.provenance import Provenance
 from ptame_deploy.records import Precision, PrecisionRecord, Record
 
 SCHEMA_VERSION = 1
+FEW_PHOTOS = 20  # under so many, a comparison of precisions shows nothing that could be relied on
 GRAPH_FILE, GRAPH_MANIFEST = "model.onnx", "model.json"
 EXPLAINER_FILE, EXPLAINER_MANIFEST = "explainer.safetensors", "explainer.json"
 
@@ -163,6 +164,11 @@ class GraphManifest(ArtifactManifest):
         if self.quantisation is not None and self.quantisation.misses:
             misses = "; ".join(self.quantisation.misses)
             found.append(f"{self.precision} DRIFTS from the FP32 graph: {misses}")
+        if self.quantisation is not None and self.quantisation.drift.photos < FEW_PHOTOS:
+            found.append(
+                f"{self.precision} was compared with FP32 on {self.quantisation.drift.photos} "
+                "photos only"
+            )
         return found
 
 

@@ -100,6 +100,7 @@ def quantize(
 
     Out of tolerance is exit 1 and nothing is written, unless --allow-drift.
     """
+    from ptame_deploy.errors import InvalidInputError
     from ptame_deploy.photos import find_photos
     from ptame_deploy.precision.calibration import CACHE
     from ptame_deploy.precision.options import QuantizeOptions
@@ -107,6 +108,9 @@ def quantize(
     from ptame_deploy.storage import cache_folder, check_writable
 
     options.refuse_plan_folder(output)
+    if output.resolve() == model.resolve():
+        message = f"-o {output} is the graph itself, which would be lost: choose another folder."
+        raise InvalidInputError(message)
     check_writable(output)
     manifest = quantize_artifact(
         model,

@@ -74,6 +74,21 @@ def test_fp16_holds_its_own_tolerance_and_says_so(fp16, tiny_artifact):
     ).stat().st_size
 
 
+def test_few_photos_are_a_caution(fp16):
+    manifest = manifest_of(fp16)
+    count = manifest.quantisation.drift.photos
+    assert count < 20
+    assert f"fp16 was compared with FP32 on {count} photos only" in manifest.cautions
+
+
+def test_a_graph_is_not_written_over_itself(tiny_artifact, photos, tmp_path, capsys):
+    folder = tmp_path / "m"
+    shutil.copytree(tiny_artifact, folder)
+    assert quantize(folder, photos, folder / ".", "-p", "fp16") == 2
+    assert "is the graph itself" in capsys.readouterr().err
+    assert manifest_of(folder).precision == "fp32"
+
+
 def test_fp16_normalises_maps_in_fp32(fp16):
     model = onnx.shape_inference.infer_shapes(onnx.load(fp16 / "model.onnx"))
     types = {v.name: v.type.tensor_type.elem_type for v in model.graph.value_info}
