@@ -185,13 +185,13 @@ def test_unreadable_photos_are_named(backbone, auxiliary, photos, tmp_path):
 
 
 def test_too_few_photos_are_refused(backbone, auxiliary, photos, tmp_path):
-    with pytest.raises(InvalidInputError, match=r"at least 20 photos .* there are 12"):
+    with pytest.raises(InvalidInputError, match=r"at least 20 photos .* at most 12"):
         train(backbone, auxiliary, photos[:12], settings())
     broken = []
     for number in range(10):
         broken.append(tmp_path / f"{number}.png")
         broken[-1].write_bytes(b"no photo")
-    with pytest.raises(InvalidInputError, match=r"there are 15[\s\S]*- .*0\.png"):
+    with pytest.raises(InvalidInputError, match=r"at most 15[\s\S]*- .*0\.png"):
         train(backbone, auxiliary, [*broken, *photos[:15]], settings())
 
 

@@ -193,7 +193,7 @@ def test_another_function_is_another_classifier(file):
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        ("missing", "cannot be imported"),
+        ("missing", "has no .missing."),
         ("no_function", "is not a function"),
         ("logits", "Does it lack a softmax or a sigmoid"),
         ("whole_numbers", r"it returned bool \(2, 3\)"),
