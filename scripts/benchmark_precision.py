@@ -183,7 +183,13 @@ def _lower(
     folder = workspace / f"{precision}-{target}"
     options = QuantizeOptions(precision=precision, target=target, allow_drift=True)
     manifest = quantize(
-        graphs.fused.parent, judged, folder, options, calibration_photos=tuned, say=console.info
+        graphs.fused.parent,
+        judged,
+        folder,
+        options,
+        calibration_photos=tuned,
+        say=console.info,
+        unreadable=console.warn,
     )
     assert manifest.quantisation is not None
     for line in report_lines(manifest.quantisation):

@@ -158,8 +158,14 @@ class TritonRuntime:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: Exception) -> MissingRequirementError:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return MissingRequirementError(f"No answer from {self._address}: {reason}")
+        told = getattr(error, "strerror", None) or next(iter(error.args), None) or error
+        reason = " ".join(str(told).split()) or type(error).__name__
+        message = (
+            f"No answer from {self._address} by {self._protocol}: {reason}. Is a server running "
+            f"there, and does it speak {self._protocol}? Triton listens at http://HOST:8000 and "
+            "grpc://HOST:8001; ptame serve speaks http."
+        )
+        return MissingRequirementError(message)
 
 
 class _RemoteBatch:
@@ -241,7 +247,11 @@ def _makes_maps(config: Mapping[str, Any]) -> bool:
 
 def _manifest_of(config: Mapping[str, Any], name: str) -> GraphManifest:
     if not _makes_maps(config):
+        steps = config.get("ensemble_scheduling", {}).get("step", ())
         message = f"{name} was not written by ptame triton, or takes no prepared photos."
+        if steps and MANIFEST_PARAMETER in config.get("parameters", {}):
+            graph = steps[-1]["model_name"]
+            message = f"{name} takes photos as files, and they are prepared here: ask for {graph}."
         raise ArtifactError(message)
     text = config["parameters"][MANIFEST_PARAMETER]["string_value"]
     try:

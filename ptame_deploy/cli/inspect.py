@@ -187,7 +187,7 @@ def _show_explainer(directory: Path, manifest: "ExplainerManifest") -> None:
         *_parts_lines(manifest.classifier, explainer),
         ("photos", str(manifest.preprocessing).removeprefix("photos: ")),
         *_agreement_lines(explainer),
-        ("made", f"{manifest.provenance.created}: {manifest.provenance.command}"),
+        ("made", _made(manifest)),
         *(("caution", caution) for caution in manifest.cautions),
     ]
     for name, text in lines:
@@ -221,7 +221,12 @@ def _show_plan(directory: Path, manifest: "PlanManifest") -> None:
     )
     console.result(f"  runs on            {', '.join(manifest.compute_capabilities)}")
     console.result(f"  built on           {manifest.gpu or 'no GPU'}")
+    console.result(f"  built by           {_made(manifest)}")
     _show_files(manifest)
+
+
+def _made(manifest: "GraphManifest | ExplainerManifest | PlanManifest") -> str:
+    return f"{manifest.provenance.created}: {manifest.provenance.command}"
 
 
 def _show_common(manifest: "GraphManifest") -> None:
@@ -231,7 +236,7 @@ def _show_common(manifest: "GraphManifest") -> None:
         ("photos", str(manifest.preprocessing).removeprefix("photos: ")),
         *(("input", _tensor(tensor)) for tensor in manifest.inputs),
         *(("output", _tensor(tensor)) for tensor in manifest.outputs),
-        ("made", f"{manifest.provenance.created}: {manifest.provenance.command}"),
+        ("made", _made(manifest)),
         *(("caution", caution) for caution in manifest.cautions),
     ]
     for name, text in lines:

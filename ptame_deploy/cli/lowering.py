@@ -45,10 +45,15 @@ def lower(
     from ptame_deploy.precision.passes import quantize
 
     options = QuantizeOptions(precision=precision, target=target)
-    lowered = quantize(model, find_photos(list(photos)), output, options, say=console.info)
+    found = find_photos(list(photos))
+    lowered = quantize(model, found, output, options, say=console.info, unreadable=_warn_of_photo)
     assert lowered.quantisation is not None
     for line in report_lines(lowered.quantisation):
         console.info(line)
+
+
+def _warn_of_photo(reason: str) -> None:
+    console.warn(f"skipped {reason}")
 
 
 def graph_of_precision(

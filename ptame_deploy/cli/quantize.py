@@ -98,7 +98,8 @@ def quantize(
 ) -> None:
     """Lower a graph's precision, and prove on real photos that it still says the same.
 
-    Out of tolerance is exit 1 and nothing is written, unless --allow-drift.
+    Out of tolerance is exit 1 and nothing is written, unless --allow-drift. Photos that cannot be
+    read are named and left out, and the exit code is 2.
     """
     from ptame_deploy.errors import InvalidInputError
     from ptame_deploy.photos import find_photos
@@ -112,6 +113,7 @@ def quantize(
         message = f"-o {output} is the graph itself, which would be lost: choose another folder."
         raise InvalidInputError(message)
     check_writable(output)
+    skipped: list[str] = []
     manifest = quantize_artifact(
         model,
         find_photos(photos),
@@ -132,6 +134,7 @@ def quantize(
         ),
         calibration_photos=None if calibration is None else find_photos(calibration),
         say=console.info,
+        unreadable=skipped.append,
     )
     record = manifest.quantisation
     assert record is not None
@@ -141,6 +144,9 @@ def quantize(
         console.warn(caution)
     size = sum(file.bytes for file in manifest.files.values())
     console.result(f"Wrote {output / 'model.onnx'} ({size / 1e6:.1f} MB, {precision.value})")
+    if skipped:
+        message = f"{len(skipped)} photos were skipped:\n{console.bullet_list(skipped)}"
+        raise InvalidInputError(message)
 
 
 def report_lines(record: "PrecisionRecord") -> list[str]:

@@ -51,6 +51,7 @@ def quantize(
     *,
     calibration_photos: Sequence[Path] | None = None,
     say: Callable[[str], None] = lambda _: None,
+    unreadable: Callable[[str], None] = lambda _: None,
 ) -> GraphManifest:
     """Lower the precision of an exported graph.
 
@@ -62,6 +63,7 @@ def quantize(
         options: how.
         calibration_photos: to calibrate and search on.
         say: is told what is happening, line by line.
+        unreadable: is told of each photo that cannot be read, with the reason; others serve.
 
     Returns:
         The manifest as written.
@@ -86,7 +88,7 @@ def quantize(
     tuned = read_photos(tuned_paths, manifest, most=2 * options.calibration_photos)
     judged = without(read_photos(judged_paths, manifest, most=options.report_photos), tuned)
     for reason in [*tuned.skipped, *judged.skipped]:
-        say(f"  skipped {reason}")
+        unreadable(reason)
     with tempfile.TemporaryDirectory(prefix="ptame-quantize-") as folder:
         work = _Pass(source / GRAPH_FILE, manifest, options, tuned, Path(folder), say)
         searched = work.search()

@@ -147,8 +147,8 @@ def read_class_names(given: str) -> list[str]:
         names = json.loads(text) if path.suffix == ".json" else text.splitlines()
     except (OSError, ValueError, RecursionError) as error:
         message = (
-            f"Class names {given} cannot be read ({error}). Give a JSON list, one name a line, "
-            "or 'imagenet'."
+            f"Class names {given} cannot be read ({getattr(error, 'strerror', None) or error}). "
+            "Give a JSON list, one name a line, or 'imagenet'."
         )
         raise InvalidInputError(message) from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

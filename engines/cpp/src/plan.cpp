@@ -115,7 +115,11 @@ void check_gpu(const Plan& plan, const Gpu& gpu) {
   const auto& fitting = plan.compute_capabilities;
   if (std::find(fitting.begin(), fitting.end(), gpu.compute_capability) == fitting.end())
     corrupt("This plan runs on compute capability " + listed(fitting) + "; " + gpu.name + " has " +
-            gpu.compute_capability + ": build it on such a GPU.");
+            gpu.compute_capability +
+            (plan.flavour == "tensorrt-rtx"
+                 ? ": build it for that, or, if TensorRT for RTX does not take it, use TensorRT or "
+                   "ONNX Runtime."
+                 : ": build it on such a GPU."));
   if (plan.driver && numbers(gpu.driver).front() < numbers(*plan.driver).front())
     corrupt("This plan was built with a driver for CUDA " + *plan.driver + ", here it is " +
             gpu.driver + ": update the driver, or build the plan here.");

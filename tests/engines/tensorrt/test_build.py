@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shlex
 import signal
 import types
@@ -32,6 +33,15 @@ def rtx():
 
 def ptame_build(source, output, *options):
     return run(["build", str(source), "--runtime", "tensorrt-rtx", "-o", str(output), *options])
+
+
+def test_inspect_tells_graph_and_plan_apart(tiny_plan, tiny_artifact, capsys):
+    assert run(["inspect", str(tiny_plan)]) == 0
+    said = capsys.readouterr().out
+    graph = json.loads((tiny_artifact / "model.json").read_text())["provenance"]["command"]
+    assert re.search(r"^  made +\S+: (.*)$", said, re.MULTILINE)[1] == graph
+    built = read_plan(tiny_plan).provenance.command
+    assert re.search(r"^  built by +\S+: (.*)$", said, re.MULTILINE)[1] == built
 
 
 def test_a_plan_has_its_graphs_border_and_profile(tiny_plan, tiny_artifact):

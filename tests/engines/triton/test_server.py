@@ -158,7 +158,7 @@ def test_one_model_that_makes_maps_needs_no_name(server, capsys, photo_folder, t
         TritonRuntime(server.http)
     with pytest.raises(InvalidInputError, match="serves no model 'other', only asked"):
         TritonRuntime(server.http, "other")
-    with pytest.raises(ArtifactError, match="takes no prepared photos"):
+    with pytest.raises(ArtifactError, match=r"takes photos as files.*ask for tiny"):
         TritonRuntime(server.grpc, "tiny-photo")
     words = ["client", server.http, str(photo_folder), "--name", "other", "-o", str(tmp_path / "o")]
     assert run(words) == 2

@@ -1,9 +1,12 @@
 """`ptame client` against servers that answer what they should not: never a traceback."""
 
 import json
+import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import grpc
 import numpy as np
 import pytest
 
@@ -76,6 +79,41 @@ def ask(url, photo_folder, tmp_path):
 
 def test_an_honest_one_is_understood(strange, photo_folder, tmp_path):
     assert ask(strange[0], photo_folder, tmp_path) == 0
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_nobody_listens(photo_folder, tmp_path, capsys, scheme):
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"{scheme}://127.0.0.1:{held.getsockname()[1]}"
+        assert ask(url, photo_folder, tmp_path) == 3
+    said = capsys.readouterr().err
+    assert "Connection refused" in said
+    assert "Errno" not in said
+    assert "Is a server running there" in said
+
+
+def test_another_protocol(photo_folder, tmp_path, capsys):
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        assert ask(f"http://127.0.0.1:{port}", photo_folder, tmp_path) == 3
+    finally:
+        server.stop(None)
+    said = capsys.readouterr().err
+    assert "does it speak http?" in said
+    assert "('" not in said
+
+
+def test_an_ensemble_names_its_graph(strange, photo_folder, tmp_path, capsys):
+    url, answers = strange
+    answers["/config"]["input"] = [{"name": "photo"}]
+    answers["/config"]["ensemble_scheduling"] = {
+        "step": [{"model_name": "m-decode"}, {"model_name": "graph"}]
+    }
+    assert run(["client", url, str(photo_folder), "--name", "m", "-o", str(tmp_path / "o")]) == 4
+    assert "ask for graph." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

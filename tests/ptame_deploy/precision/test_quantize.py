@@ -280,6 +280,17 @@ def test_photos_that_were_tuned_on_do_not_judge(tiny_artifact, photos, tmp_path,
     assert "are among those to calibrate on" in capsys.readouterr().err
 
 
+def test_unreadable_photos_are_named_and_the_others_serve(tiny_artifact, photos, tmp_path, capsys):
+    some = tmp_path / "some"
+    shutil.copytree(photos, some)
+    (some / "03.png").write_bytes(b"no photo")
+    assert quantize(tiny_artifact, some, tmp_path / "m", "-p", "fp16") == 2
+    said = capsys.readouterr().err
+    assert "1 photos were skipped" in said
+    assert "03.png" in said
+    assert manifest_of(tmp_path / "m").precision == "fp16"
+
+
 def test_inputs_that_cannot_be_lowered(fp16, tiny_artifact, photos, tmp_path, capsys):
     assert quantize(fp16, photos, tmp_path / "m", "-p", "int8") == 2
     assert "fp16 already" in capsys.readouterr().err
