@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench.evaluation.rise_curve import CurveSettings
+from bench.methods.given_maps import GivenMaps
 from bench.methods.registry import MethodSettings
 from ptame_deploy.errors import InvalidInputError
 
@@ -15,6 +16,7 @@ class EvaluationOptions:
     Attributes:
         methods: names; None for all.
         measures: names; None for all.
+        maps: folders of maps that other tools made.
         steps: points of the insertion and deletion curves.
         seed: of everything random.
         batch: copies of photos that the judge sees at once.
@@ -30,6 +32,7 @@ class EvaluationOptions:
 
     methods: Sequence[str] | None = None
     measures: Sequence[str] | None = None
+    maps: Sequence[GivenMaps] = ()
     steps: int = 20
     seed: int = 0
     batch: int = 8

@@ -33,6 +33,7 @@ from bench.measures.boxes import Box
 from bench.measures.measure import MeasureSettings
 from bench.measures.registry import choose
 from bench.methods import registry
+from bench.methods.given_maps import given_method
 from bench.methods.method import Method, MethodFailedError, Row, Unavailable
 from bench.methods.ptame import REFERENCE
 from bench.results import Device
@@ -76,7 +77,8 @@ def evaluate(
         say: is told what is done.
 
     Raises:
-        InvalidInputError: names that do not exist, no readable photo, boxes that fit none.
+        InvalidInputError: names that do not exist, no readable photo, boxes that fit none,
+            maps that are missing or cannot be read.
         CheckFailedError: the judge or the reference fails.
     """
     manifest = subject.graphs[0].manifest
@@ -103,7 +105,9 @@ def evaluate(
     )
     columns = [column for measure in measures for column in measure.columns]
     method_settings = replace(options.settings, seed=options.seed)
-    rows = registry.make_methods(subject, method_settings, options.methods)
+    names = {photo.sha256: photo.name for photo in photos.photos}
+    given = [given_method(one, names) for one in options.maps]
+    rows = [*registry.make_methods(subject, method_settings, options.methods), *given]
     pointed = None
     if boxes is not None:
         pointed = pointing.match(boxes, photos.photos, manifest)
@@ -189,7 +193,7 @@ def _measure(
     if isinstance(row, Unavailable):
         return Measured(row, None)
     chosen = bench.photos_for(row, photos)
-    passes = f", {row.cost.passes} passes each" if bench.is_costly(row) else ""
+    passes = f", {row.cost.passes} passes each" if row.cost and bench.is_costly(row) else ""
     try:
         with progress(
             f"{row.label} ({many(len(chosen), 'photo')}{passes})", len(chosen)
@@ -210,7 +214,7 @@ def _measure(
             say(f"  {row.label}: sanity checks failed: {error}")
             sanity = unchecked(f"failed: {error}")
     fewer: str | None = None
-    if len(chosen) < len(photos):
+    if row.cost and len(chosen) < len(photos):
         fewer = f"{row.cost.passes:,} passes a photo: on the first {len(chosen)} photos only"
     return Measured(row, found, fewer, sanity)
 
@@ -224,7 +228,8 @@ def _timed(
     progress: Progress,
 ) -> list[Measured]:
     """Time the methods that ran, when all maps are there, so that they can take turns."""
-    methods = [m.row for m in measured if m.found is not None and isinstance(m.row, Method)]
+    rows = [m.row for m in measured if m.found is not None and isinstance(m.row, Method)]
+    methods = [row for row in rows if row.cost is not None]
     with progress("Timing the maps", len(methods)) as advance:
         times = time_maps(
             bench, methods, photos, device.model_dump_json(), again=options.retime, advance=advance

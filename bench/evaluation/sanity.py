@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 NOISE = 0.02  # standard deviation, of RGB in [0, 1]: about 5 of 255
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the layers, besides the topmost one alone
 TOO_COSTLY = "takes too many passes a photo for this check"
+MADE_ELSEWHERE = "its maps were made elsewhere"
 NO_LAYERS = "the layers of what it explains are not at hand"
 
 
@@ -42,6 +43,8 @@ def check_sanity(bench: Bench, method: Method, photos: Sequence[Photo], seed: in
         MethodFailedError: the method fails.
         PtameError: a photo was changed, or nothing can be stored.
     """
+    if method.cost is None:
+        return unchecked(MADE_ELSEWHERE)
     if bench.is_costly(method):
         return unchecked(TOO_COSTLY)
     asked = [(photo.sha256, photo.class_index, photo.second_index) for photo in photos]

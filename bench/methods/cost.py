@@ -4,7 +4,7 @@ from typing import Literal
 
 from ptame_deploy.records import Record
 
-Family = Literal["p-tame", "cam", "gradient", "perturbation", "floor"]
+Family = Literal["p-tame", "cam", "gradient", "perturbation", "given", "floor"]
 
 
 class Cost(Record):

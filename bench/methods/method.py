@@ -67,7 +67,7 @@ class Method:
         label: in tables.
         family: what kind of method it is.
         explain: from images and one class each to maps.
-        cost: classifier passes of one map.
+        cost: classifier passes of one map; None where the maps were made elsewhere.
         runtime: name, version and device of what runs it.
         precision: of the networks that run.
         settings: all that its maps depend on besides networks and photos.
@@ -83,7 +83,7 @@ class Method:
     label: str
     family: Family
     explain: Explain
-    cost: Cost
+    cost: Cost | None
     runtime: str
     precision: str = "fp32"
     settings: Mapping[str, float | int | str] = field(default_factory=dict)

@@ -64,6 +64,17 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    maps: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--maps",
+            metavar="LABEL=FOLDER",
+            help="Maps that another tool made, to judge beside the others: a .npy file (h, w) for "
+            "each photo, called as the photo, for the class that the classifier puts first. "
+            "Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Photos at most, drawn by the seed.")
     ] = None,
@@ -128,6 +139,7 @@ def evaluate(
     from bench.measures.boxes import read_boxes
     from bench.measures.measure import MeasureSettings
     from bench.measures.registry import choose
+    from bench.methods.given_maps import parse_given
     from bench.methods.perturbation import PerturbationSettings
     from bench.methods.registry import MethodSettings, check_names
     from bench.runtimes import RuntimeChoice
@@ -151,6 +163,7 @@ def evaluate(
     chosen_options = EvaluationOptions(
         methods=_listed(methods),
         measures=_listed(measures),
+        maps=parse_given(maps or []),
         steps=steps,
         seed=seed,
         batch=batch,

@@ -23,6 +23,7 @@ from PIL import Image
 from bench.compare_runs import read_reports
 from bench.evaluation.merge import read_evaluation
 from bench.measures.boxes import read_boxes
+from bench.methods.given_maps import GivenMaps, given_method
 from engines.explainer import Explainer
 from engines.plan import PLAN_MANIFEST, read_plan
 from engines.serve.protocol import read_request
@@ -79,6 +80,7 @@ def readers(graph: Path) -> list[Reader]:
         Reader("class names.json", _names, _named),
         Reader("report of ptame bench", partial(_result, "bench-cpu.json"), read_reports),
         Reader("results.json", partial(_result, "evaluation-lite2-cpu.json"), read_evaluation),
+        Reader("map of another tool", _given_map, _read_given_map),
         Reader("tar of photos", _tar, _read_tar),
         Reader("request of the v2 protocol", _request, _read_request),
     ]
@@ -232,6 +234,16 @@ def _result(name: str, folder: Path) -> Path:
     path = folder / "results.json"
     path.write_bytes((Path(__file__).parents[2] / "results" / name).read_bytes())
     return path
+
+
+def _given_map(folder: Path) -> Path:
+    path = folder / "photo.npy"
+    np.save(path, np.zeros((7, 7), np.float32))
+    return path
+
+
+def _read_given_map(path: Path) -> None:
+    given_method(GivenMaps("Tool", path.parent), {"": "photo.png"})
 
 
 def _tar(folder: Path) -> Path:

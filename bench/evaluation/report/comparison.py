@@ -11,7 +11,7 @@ from ptame_deploy.bootstrap import Interval, excludes_zero
 
 Outcome = Literal["better", "worse", "undecided"]
 
-FAMILIES: tuple[Family, ...] = ("p-tame", "cam", "gradient", "perturbation", "floor")
+FAMILIES: tuple[Family, ...] = ("p-tame", "cam", "gradient", "perturbation", "given", "floor")
 
 
 def measured(evaluation: Evaluation) -> list[MethodRecord]:

@@ -45,7 +45,7 @@ from ptame_deploy.bootstrap import Interval
 _CHOSEN = ("insertion", "road", "ad100_matched")
 _FAMILY_HUES = {
     "p-tame": ACCENT, "cam": HUES[0], "gradient": HUES[1], "perturbation": HUES[2],
-    "floor": MUTED,
+    "given": HUES[3], "floor": MUTED,
 }  # fmt: skip
 
 
