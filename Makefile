@@ -31,7 +31,7 @@ REPORT_ARGUMENTS ?= --backbone timm:tf_efficientnet_lite2 --images report-work/p
 	--images report-work/crops --limit 10 --costly-photos 1 --steps 10 --rise-masks 500 \
 	--samples 200 --sanity-photos 4 --rise-curve 1 --rise-curve-masks 500
 
-.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive bench-gpu random-model fuzz soak supply-chain mutate lock wheel docs reproduce coverage survey report environment triton-environment tritonserver cpp-headers foreign-models clean
+.PHONY: help demo train-demo test test-all lint bench bench-train bench-cpp bench-serving bench-archive compare-openvino bench-gpu random-model fuzz soak supply-chain mutate lock wheel docs reproduce coverage survey report environment triton-environment tritonserver cpp-headers foreign-models clean
 
 help:
 	@echo "make demo      export, explain and bench a real classifier (results in demo/)"
@@ -183,6 +183,22 @@ bench-archive: $(ENVIRONMENT)
 	$(BIN)/python scripts/demo_photos.py bench-work/photos --crops bench-work/crops
 	$(BIN)/ptame export --backbone timm:tf_efficientnet_lite2 --explainer shipped -o bench-work/archive-model
 	$(BIN)/python scripts/benchmark_archive.py --json "$(BENCH_ARCHIVE_JSON)"
+
+# Beside OpenVINO XAI, which needs an older NumPy: make compare-openvino TRAIN=FOLDER PHOTOS=FOLDER
+COMPARE_JSON ?= bench-work/compare-openvino.json
+OPENVINO ?= .venv-openvino
+OPENVINO_ENVIRONMENT := $(OPENVINO)/.complete
+
+$(OPENVINO_ENVIRONMENT): constraints-openvino.txt
+	$(PYTHON) -m venv $(OPENVINO)
+	$(OPENVINO)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints-openvino.txt openvino-xai pillow pydantic rich typer
+	$(OPENVINO)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+compare-openvino: $(ENVIRONMENT) $(OPENVINO_ENVIRONMENT)
+	$(BIN)/python scripts/compare_openvino.py $(PHOTOS) --train $(TRAIN) --work bench-work/openvino \
+		--openvino $(abspath $(OPENVINO))/bin/python --json "$(COMPARE_JSON)"
 
 # The same precisions on a GPU, with RISE: in an environment whose torch and onnxruntime-gpu have CUDA.
 bench-gpu:

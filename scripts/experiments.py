@@ -132,6 +132,12 @@ EXPERIMENTS = (
         _OWN,
     ),
     Experiment(
+        "compare-openvino-lite2-cpu",
+        ("make compare-openvino TRAIN={others} PHOTOS={held_out} COMPARE_JSON={out}",),
+        60,
+        _PHOTOS,
+    ),
+    Experiment(
         "own-classifier-cpu",
         ("python scripts/own_classifier.py {work}/own --json {out}",),
         40,

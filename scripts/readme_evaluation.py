@@ -18,6 +18,15 @@ _OWN_NOTE = (
     "photos, where it differs so from every other one. {photos} photos to train on, {seconds:.0f} "
     "s on two shared cores."
 )
+_OPENVINO_COLUMNS = ("insertion", "deletion", "ad50_matched", "ad15_matched")
+_OPENVINO_NOTE = (
+    "{photos} photos that nothing was trained on. + and - : better or worse than P-TAME on the "
+    "classifier's own features, on the same photos, where the 95 % bootstrap interval of the "
+    "difference excludes 0. Bold: the best, where it differs so from every other one. Time: FP32 "
+    "in OpenVINO {openvino}, batch 1, {threads} threads, over the classifier alone ({alone:.1f} "
+    "ms), in turns. OpenVINO XAI {xai} gives the maps of all classes, rescaled to bytes (judged "
+    "before that), P-TAME the map of the best one."
+)
 _RISE_NOTE = (
     "Pearson's correlation of the maps of two seeds, and faithfulness, averaged over the photos: "
     "so few that only the trend counts. P-TAME is the untrained start."
@@ -67,6 +76,45 @@ def render_own(report: Mapping[str, Any]) -> str:
     device, versions = report["device"], report["provenance"]["versions"]
     when = f"{report['provenance']['created'][:10]} with ptame-deploy {versions['ptame-deploy']}"
     return "\n".join([*lines, "", f"{note} {device['cpu']}, {device['cores']} cores; {when}."])
+
+
+def render_openvino(report: Mapping[str, Any]) -> str:
+    """Return P-TAME beside OpenVINO XAI, each as one graph in OpenVINO, as Markdown."""
+    evaluation = Evaluation.model_validate(report["evaluation"])
+    side = report["openvino"]
+    columns = [m for name in _OPENVINO_COLUMNS for m in evaluation.measures if m.name == name]
+    arrows = {"higher": "↑", "lower": "↓"}
+    heads = [f"{column.label} {arrows[column.better]}" for column in columns]
+    lines = [f"| | {' | '.join(heads)} | time |", f"|---|{'---:|' * (len(columns) + 1)}"]
+    winners = {verdict.column: verdict.winner for verdict in evaluation.verdicts}
+    own, other, branch = (
+        next(name for name in side["times"] if part in name)
+        for part in ("fused graph, self", "fused graph, efficientnet", "ReciproCAM")
+    )
+    rows = (
+        ("p-tame", "P-TAME on the classifier's own features", own),
+        ("given-p-tame-with-efficientnet-lite0", "P-TAME with EfficientNet-Lite0", other),
+        ("given-reciprocam-openvino-xai", "OpenVINO XAI's ReciproCAM", branch),
+        ("grad-cam", "Grad-CAM (no graph of its own)", None),
+        ("gaussian", "Centred Gaussian, a floor", None),
+    )
+    for name, label, timed in rows:
+        method = evaluation.method(name)
+        assert method is not None, name
+        time = f"{side['times'][timed]['over_alone']['value']:.2f}" if timed else "-"
+        cells = [_value(method, column, winners) for column in columns]
+        lines.append(f"| {label} | {' | '.join(cells)} | {time} |")
+    device, versions = report["device"], report["provenance"]["versions"]
+    note = _OPENVINO_NOTE.format(
+        photos=evaluation.photos,
+        openvino=side["versions"]["openvino"],
+        xai=side["versions"]["openvino-xai"],
+        threads=side["threads"],
+        alone=side["times"]["classifier alone"]["median_ms"],
+    )
+    when = f"{report['provenance']['created'][:10]} with ptame-deploy {versions['ptame-deploy']}"
+    where = f"{evaluation.subject.classifier}; {device['cpu']}, {device['cores']} cores; {when}"
+    return "\n".join([*lines, "", f"{note} {where}."])
 
 
 def render_rise_curves(evaluations: Sequence[Evaluation]) -> str:

@@ -1,11 +1,13 @@
 """Put a committed benchmark's table into the README; `--check` only compares.
 
 Its tables, each of the files in results/ that `DATA` names: what the explainer costs; with
+``--summary`` the first figures; with
 ``--precision`` what each precision and runtime brings, beside its drift; with ``--evaluation`` how
 faithful each method is, with ``--rise`` how many masks RISE needs; with ``--training`` what
 training gains on photos left out, with ``--seeds`` by several seeds of its masks, with
 ``--beside-rise`` how that compares with RISE, with ``--own`` what it does for a classifier with
-classes of its own; with ``--serving`` what servers answer under load.
+classes of its own; with ``--openvino`` P-TAME beside OpenVINO XAI; with ``--serving``
+what servers answer under load.
 """
 
 import argparse
@@ -14,7 +16,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from readme_evaluation import render_evaluations, render_own, render_rise_curves
+from readme_evaluation import (
+    render_evaluations,
+    render_openvino,
+    render_own,
+    render_rise_curves,
+)
+from readme_summary import render_summary
 from readme_training import render_rise, render_seeds, render_trials
 
 from bench.evaluation.results import Evaluation
@@ -26,7 +34,14 @@ from bench.variants import ALL_CLASS, ALONE, FUSED
 COST, PRECISION, EVALUATION = "bench-table", "precision-table", "evaluation-table"
 TRAINING, SERVING, RISE = "training-table", "serving-table", "rise-table"
 SEEDS, OWN, BESIDE_RISE = "seeds-table", "own-classifier-table", "beside-rise-table"
+OPENVINO, SUMMARY = "openvino-table", "summary"
 DATA = {
+    SUMMARY: [
+        "results/bench-precision-cpu.json",
+        "results/bench-cpu.json",
+        "results/training-trials-superpixels-lite2-cpu.json",
+        "results/training-trials-superpixels-resnet50-cpu.json",
+    ],
     COST: ["results/bench-cpu.json"],
     PRECISION: ["results/bench-precision-cpu.json"],
     EVALUATION: ["results/evaluation-lite2-cpu.json", "results/evaluation-resnet50-cpu.json"],
@@ -43,6 +58,7 @@ DATA = {
     ],
     BESIDE_RISE: ["results/training-trials-superpixels-lite2-seed1-cpu.json"],
     OWN: ["results/own-classifier-cpu.json"],
+    OPENVINO: ["results/compare-openvino-lite2-cpu.json"],
     SERVING: ["results/bench-serving-cpu.json"],
     RISE: ["results/evaluation-lite2-cpu.json", "results/rise-curve-resnet50-cpu.json"],
     "archive-numbers": ["results/bench-archive-cpu.json"],
@@ -146,10 +162,14 @@ def make_table(name: str, texts: Sequence[str]) -> str:
         suite = SuiteReport.model_validate_json(texts[0])
         return render_precision(suite) if name == PRECISION else render(suite)
     documents = [json.loads(text) for text in texts]
+    if name == SUMMARY:
+        suites = [SuiteReport.model_validate(one) for one in documents[:2]]
+        return render_summary(suites[0], suites[1], documents[2], documents[3])
     several = {TRAINING: render_trials, SEEDS: render_seeds}
     if name in several:
         return several[name](documents)
-    return {BESIDE_RISE: render_rise, OWN: render_own}[name](documents[0])
+    single = {BESIDE_RISE: render_rise, OWN: render_own, OPENVINO: render_openvino}
+    return single[name](documents[0])
 
 
 def main() -> int:
@@ -162,6 +182,8 @@ def main() -> int:
     which.add_argument("--seeds", dest="name", action="store_const", const=SEEDS)
     which.add_argument("--beside-rise", dest="name", action="store_const", const=BESIDE_RISE)
     which.add_argument("--own", dest="name", action="store_const", const=OWN)
+    which.add_argument("--summary", dest="name", action="store_const", const=SUMMARY)
+    which.add_argument("--openvino", dest="name", action="store_const", const=OPENVINO)
     which.add_argument("--serving", dest="name", action="store_const", const=SERVING)
     which.add_argument("--rise", dest="name", action="store_const", const=RISE)
     for line in LINES:
