@@ -150,13 +150,13 @@ test-all: lint
 	@$(MAKE) --no-print-directory foreign-models \
 		|| echo "No foreign ONNX classifier can be had here: its tests are skipped."
 	OMP_NUM_THREADS=1 PTAME_FOREIGN_MODELS=$(abspath $(FOREIGN)) PTAME_TRITON_VENV=$(abspath $(TRITON)) \
-		PTAME_CPP_HEADERS=$(abspath $(CPP_HEADERS)) $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
+		PTAME_CPP_HEADERS=$(abspath $(CPP_HEADERS)) $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 # Lines that the tests run, code for GPUs counted in; what commands run in other processes is not.
 coverage: $(ENVIRONMENT)
 	OMP_NUM_THREADS=1 PTAME_FOREIGN_MODELS=$(abspath $(FOREIGN)) PTAME_TRITON_VENV=$(abspath $(TRITON)) \
 		PTAME_CPP_HEADERS=$(abspath $(CPP_HEADERS)) $(BIN)/pytest --numprocesses auto --maxprocesses 4 \
-		--dist loadfile -m "not slow" --cov=ptame_deploy --cov=trainer --cov=engines --cov=bench --cov-report=
+		--dist loadfile --no-loadscope-reorder -m "not slow" --cov=ptame_deploy --cov=trainer --cov=engines --cov=bench --cov-report=
 	for package in ptame_deploy trainer engines bench; do \
 		$(BIN)/coverage report --include="$$package/*" --fail-under=90 --format=total || exit 1; done
 

@@ -116,6 +116,19 @@ TINY_OPTIONS = ("--auxiliary", "mobilenet_v3_small", "--auxiliary-weights", "ran
                 "--auxiliary-size", "64", "--input-size", "64", "--resize", "72")  # fmt: skip
 
 
+# Files of a few tests that take minutes: workers begin with them, or one would end alone.
+LONGEST = ("test_readme.py", "test_killed.py", "test_docs.py", "test_full_disk.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Put the longest files first, all else in its order."""
+    items.sort(
+        key=lambda item: (
+            LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
+        )
+    )
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _interruptible():
     """A shell's background jobs ignore Ctrl-C, and so would what the tests start and interrupt."""

@@ -39,7 +39,7 @@ def test_a_lowered_transformer_is_parsed(transformer_artifact, photos, tmp_path,
     assert count_layers(tmp_path / "m") > count_layers(transformer_artifact)
 
 
-@pytest.mark.parametrize("name", ["vgg16", "resnet50"])
+@pytest.mark.parametrize("name", [pytest.param("vgg16", marks=pytest.mark.slow), "resnet50"])
 def test_every_precision_is_parsed(photos, tmp_path, name):
     pytest.importorskip("tensorrt_rtx", reason="extra: rtx")
     source = tmp_path / "source"
