@@ -33,18 +33,39 @@ def cpp_line(report: Report) -> str:
 
 
 def classes_line(report: Report) -> str:
-    """Say what more classes, contrasts and superpixels cost."""
-    parts = []
-    for one in report["batches"]:
-        ratios = ", ".join(
-            f"{name} **{ratio['value']:.2f}** ({ratio['p25']:.2f} - {ratio['p75']:.2f})"
-            for name, ratio in one["ratios"].items()
-        )
-        parts.append(f"batch {one['batch']}: {ratios}")
+    """Say what more classes and contrasts cost."""
+    classes = ("five classes", "one class against another")
     return (
         f"Over one class's graph ({report['classifier']} + {report['auxiliary']}), "
-        f"{'; '.join(parts)}. {_where(report)}"
+        f"{_by_batch(report, 'ratios', dict(zip(classes, classes, strict=True)))}. {_where(report)}"
     )
+
+
+def forms_line(report: Report) -> str:
+    """Say what a graph costs over the classifier alone: whose features, superpixels or not."""
+    auxiliary = report["auxiliary"]
+    forms = {
+        "one class": auxiliary,
+        "one class, with superpixels": f"{auxiliary} with superpixels",
+        "own features": "the classifier's own features (`self`)",
+        "own features, with superpixels": "those with superpixels",
+    }
+    return (
+        f"{report['classifier']}, over the classifier alone, "
+        f"{_by_batch(report, 'over_alone', forms)}. {_where(report)}"
+    )
+
+
+def _by_batch(report: Report, ratios: str, labels: Mapping[str, str]) -> str:
+    parts = []
+    for one in report["batches"]:
+        found = {label: one[ratios][name] for name, label in labels.items()}
+        told = ", ".join(
+            f"{label} **{ratio['value']:.2f}** ({ratio['p25']:.2f} - {ratio['p75']:.2f})"
+            for label, ratio in found.items()
+        )
+        parts.append(f"batch {one['batch']}: {told}")
+    return "; ".join(parts)
 
 
 def _where(report: Report) -> str:
@@ -59,4 +80,5 @@ LINES: dict[str, Callable[[Report], str]] = {
     "archive-numbers": archive_line,
     "cpp-numbers": cpp_line,
     "classes-numbers": classes_line,
+    "forms-numbers": forms_line,
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 LITE2 = "timm:tf_efficientnet_lite2"
 _TRIALS = "python scripts/training_trials.py {photos} --work {work} --json {out}"
 _PRECISION = "python scripts/benchmark_precision.py --rounds 15 --seconds 1.5 --json {out}"
+_CLASSES = "python scripts/benchmark_classes.py --json {out}"
 _HELD_OUT = "--first-fold 3"
 _COUNTS = "--mask-counts 8,32"
 _BOTH = "--class-names imagenet --variants efficientnet_lite0@224,self --judged 1"
@@ -61,7 +62,13 @@ _PAPER = "--preset paper --loss resnet50 --epochs 60 --precision bf16 --allow-no
 
 EXPERIMENTS = (
     Experiment("bench-cpu", ("python scripts/benchmark.py --json {out}",), 40),
-    Experiment("bench-classes-cpu", ("python scripts/benchmark_classes.py --json {out}",), 3),
+    Experiment("bench-classes-cpu", (_CLASSES,), 6),
+    Experiment(
+        "bench-classes-resnet50-cpu",
+        (f"{_CLASSES} --backbone {{classifier}} --class-names imagenet",),
+        10,
+        _OWN,
+    ),
     Experiment(
         "bench-precision-cpu",
         (f"{_PRECISION} --backbone {LITE2} --backbone {{classifier}} --photos {{photos}}",),

@@ -37,6 +37,7 @@ SEEDS, OWN, BESIDE_RISE = "seeds-table", "own-classifier-table", "beside-rise-ta
 OPENVINO, SUMMARY = "openvino-table", "summary"
 DATA = {
     SUMMARY: [
+        "results/bench-classes-resnet50-cpu.json",
         "results/bench-precision-cpu.json",
         "results/bench-cpu.json",
         "results/training-trials-superpixels-lite2-cpu.json",
@@ -64,6 +65,7 @@ DATA = {
     "archive-numbers": ["results/bench-archive-cpu.json"],
     "cpp-numbers": ["results/bench-cpp-cpu.json"],
     "classes-numbers": ["results/bench-classes-cpu.json"],
+    "forms-numbers": ["results/bench-classes-resnet50-cpu.json"],
 }
 _NOTE = (
     "Times are medians (p50) of one run at a time, a batch each. Ratios are medians over rounds in "
@@ -163,8 +165,9 @@ def make_table(name: str, texts: Sequence[str]) -> str:
         return render_precision(suite) if name == PRECISION else render(suite)
     documents = [json.loads(text) for text in texts]
     if name == SUMMARY:
-        suites = [SuiteReport.model_validate(one) for one in documents[:2]]
-        return render_summary(suites[0], suites[1], documents[2], documents[3])
+        forms, precision, cost, *trials = documents
+        suites = [SuiteReport.model_validate(one) for one in (precision, cost)]
+        return render_summary(forms, *suites, *trials)
     several = {TRAINING: render_trials, SEEDS: render_seeds}
     if name in several:
         return several[name](documents)

@@ -63,7 +63,7 @@ def test_links_and_pictures_exist():
     [
         (), ("--precision",), ("--evaluation",), ("--rise",), ("--training",), ("--seeds",),
         ("--own",), ("--beside-rise",), ("--serving",),
-        ("--archive",), ("--cpp",), ("--classes",), ("--openvino",), ("--summary",),
+        ("--archive",), ("--cpp",), ("--classes",), ("--forms",), ("--openvino",), ("--summary",),
     ],
 )  # fmt: skip
 def test_tables_are_what_the_committed_results_say(options):
