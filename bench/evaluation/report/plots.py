@@ -173,7 +173,7 @@ def forest_plot(evaluation: Evaluation, prefix: str) -> str | None:
     sign = -1 if measure.better == "higher" else 1
     rows = [(m, d, _turned(d, sign)) for m, d in found]
     rows.sort(key=lambda row: (is_same_method(row[0], evaluation), -row[2].mean))
-    left, right, width, top = 186, 168, 760, 68
+    left, right, width, top = 200, 168, 760, 68  # 25 letters fit at the left
     base = top + 28 * len(rows)
     spans = [turned for *_, turned in rows] + [Interval(mean=0, low=0, high=0, photos=0)]
     x = Axis(*_range(spans), left, width - right)
