@@ -19,6 +19,7 @@ from ptame_deploy.artifacts import (
     FileRecord,
 )
 from ptame_deploy.errors import ArtifactError, InvalidInputError
+from ptame_deploy.records import first_fault
 from ptame_deploy.storage import finish_pending, sha256_of_file
 
 Manifest = TypeVar("Manifest", bound=ArtifactManifest)
@@ -100,11 +101,7 @@ def read_manifest(directory: Path, name: str, model: type[Manifest]) -> Manifest
     try:
         manifest = model.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        message = (
-            f"{path} is not a valid manifest: {where}: {first['msg']}. Make the artifact again."
-        )
+        message = f"{path} is not a valid manifest: {first_fault(error)}. Make the artifact again."
         raise ArtifactError(message) from error
     for file_name, record in manifest.files.items():
         _check_file(directory, file_name, record)

@@ -9,6 +9,7 @@ from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.heads import Head
 from ptame_deploy.part_records import ClassifierRecord, WeightsRecord
 from ptame_deploy.preprocessing import Preprocessing
+from ptame_deploy.records import first_fault
 from ptame_deploy.vision import import_torchvision
 
 IMAGENET_CLASSES = 1000
@@ -74,7 +75,5 @@ def preprocessing_of(fields: dict[str, Any]) -> Preprocessing:
     try:
         return Preprocessing.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = f"Preprocessing is not usable: {where}: {first['msg']} (got {first['input']!r})."
+        message = f"Preprocessing is not usable: {first_fault(error)}."
         raise InvalidInputError(message) from error

@@ -135,6 +135,9 @@ def decode_photo(
     except UnidentifiedImageError as error:
         message = f"{name}: not an image, or of a format that Pillow cannot read"
         raise UnreadablePhotoError(message) from error
+    except FileNotFoundError as error:
+        message = f"{name}: does not exist"
+        raise UnreadablePhotoError(message) from error
     except Exception as error:  # decoders fed with foreign bytes raise almost anything
         reason = " ".join(str(error).split()) or type(error).__name__
         message = f"{name}: cannot be decoded ({reason})"

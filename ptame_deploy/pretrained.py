@@ -139,7 +139,8 @@ def _downloading(what: str) -> Iterator[None]:
         reason = str(error).split("\n", maxsplit=1)[0]
         message = (
             f"The weights of {what} could not be downloaded ({reason}). Connect to the network, "
-            "pass a file of weights, or pass 'random' to measure latency only."
+            "give a file of weights (--weights, --auxiliary-weights), or 'random' in its place to "
+            "measure latency only."
         )
         raise MissingRequirementError(message) from error
 

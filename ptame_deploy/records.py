@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Precision = Literal["fp32", "fp16", "int8"]
 Target = Literal["tensorrt", "cpu"]
@@ -13,6 +13,14 @@ class Record(BaseModel):
     """A part of a manifest: unchangeable, and without fields that nobody knows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def first_fault(error: ValidationError) -> str:
+    """Say in one line what is wrong with a document: the first field that is, and why."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ")  # pydantic's, of our own sentences
+    return f"{where}: {reason}" if where else reason
 
 
 class DriftRecord(Record):

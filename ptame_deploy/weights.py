@@ -53,8 +53,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # both readers raise many kinds on foreign bytes
         reason = str(error).split("\n", maxsplit=1)[0]
         message = (
-            f"Weights {path} cannot be read: {reason} (expected safetensors, or a checkpoint of "
-            "tensors alone)."
+            f"Weights {path} cannot be read as safetensors or as a checkpoint of tensors alone "
+            f"({reason})."
         )
         raise ArtifactError(message) from error
     for container in _CONTAINERS:

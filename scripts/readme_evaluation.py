@@ -89,7 +89,7 @@ def render_openvino(report: Mapping[str, Any]) -> str:
     winners = {verdict.column: verdict.winner for verdict in evaluation.verdicts}
     own, other, branch = (
         next(name for name in side["times"] if part in name)
-        for part in ("fused graph, self", "fused graph, efficientnet", "ReciproCAM")
+        for part in ("own features", "efficientnet", "ReciproCAM")
     )
     rows = (
         ("p-tame", "P-TAME on the classifier's own features", own),

@@ -20,6 +20,7 @@ from bench.measures.measure import Column
 from bench.methods.floors import GAUSSIAN
 from ptame_deploy.bootstrap import Values, difference
 from ptame_deploy.errors import ArtifactError, InvalidInputError
+from ptame_deploy.records import first_fault
 
 ByPhoto = dict[str, dict[int, dict[str, float]]]  # method -> photo's number -> column -> value
 
@@ -53,9 +54,7 @@ def read_evaluation(path: Path) -> Found:
         data = json.loads(file.read_text(encoding="utf-8"))
         return Found(Evaluation.model_validate(data), file.parent, str(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        message = f"{file} is not an evaluation of this version: {where}: {first['msg']}."
+        message = f"{file} is not an evaluation of this version: {first_fault(error)}."
         raise InvalidInputError(message) from error
     except (OSError, ValueError, RecursionError) as error:
         message = f"{file} cannot be read as JSON ({error})."

@@ -16,6 +16,7 @@ from engines.runtime import Arrays
 from engines.triton.config import DATATYPES, MANIFEST_PARAMETER, sizes
 from ptame_deploy.artifacts import GraphManifest, TensorRecord
 from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.records import first_fault
 
 HEADER_LENGTH = "inference-header-content-length"
 _DIGITS = 20  # of a length in a header
@@ -87,9 +88,7 @@ def read_request(body: bytes, header_length: str | None) -> tuple[InferRequest, 
     try:
         request = InferRequest.model_validate_json(body[:end])
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the request"
-        message = f"Not a request of the v2 protocol: {where}: {first['msg']}."
+        message = f"Not a request of the v2 protocol: {first_fault(error)}."
         raise InvalidInputError(message) from error
     rest, arrays = memoryview(body)[end:], {}
     for tensor in request.inputs:

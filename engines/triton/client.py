@@ -16,6 +16,7 @@ from engines.runtime import Arrays, Staged, check_arrays, check_inputs
 from engines.triton.config import DATATYPES, MANIFEST_PARAMETER
 from ptame_deploy.artifacts import GraphManifest
 from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError
+from ptame_deploy.records import first_fault
 
 Protocol = Literal["http", "grpc"]
 _PORTS = {"http": 8000, "grpc": 8001}
@@ -257,7 +258,7 @@ def _manifest_of(config: Mapping[str, Any], name: str) -> GraphManifest:
     try:
         manifest = GraphManifest.model_validate_json(text)
     except ValidationError as error:
-        message = f"What the server tells of {name} cannot be read: {error.errors()[0]['msg']}."
+        message = f"What the server tells of {name} cannot be read: {first_fault(error)}."
         raise ArtifactError(message) from error
     for what, told in (("input", manifest.inputs), ("output", manifest.outputs)):
         served = {one["name"] for one in config[what]}

@@ -68,14 +68,14 @@ def build(
     from engines.tensorrt.engine_builder import BuildOptions
     from ptame_deploy.artifacts import GRAPH_MANIFEST
     from ptame_deploy.errors import InvalidInputError
+    from ptame_deploy.records import first_fault
     from ptame_deploy.storage import check_writable
 
     try:
         tuned = max(min_batch, min(8, max_batch)) if opt_batch is None else opt_batch
         profile = Profile(min_batch=min_batch, opt_batch=tuned, max_batch=max_batch)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        message = f"Batch sizes cannot be used: {reason}."
+        message = f"Batch sizes cannot be used: {first_fault(error)}."
         raise InvalidInputError(message) from error
     options = BuildOptions(
         profile=profile,

@@ -269,7 +269,7 @@ def test_without_network_it_is_3(tmp_path, monkeypatch, capsys):
     assert run(["export", "--backbone", "vgg16", "-o", str(tmp_path / "m")]) == 3
     said = capsys.readouterr().err
     assert "The weights of vgg16 could not be downloaded" in said
-    assert "pass a file of weights" in said
+    assert "give a file of weights" in said
     assert not (tmp_path / "m").exists()
 
 

@@ -142,5 +142,5 @@ def test_failed_download_is_one_sentence_with_the_remedy(monkeypatch):
         raise OSError(message)
 
     monkeypatch.setattr(kinds, "get_state_dict", unreachable)
-    with pytest.raises(MissingRequirementError, match=r"could not be downloaded .*pass a file"):
+    with pytest.raises(MissingRequirementError, match=r"could not be downloaded .*give a file"):
         load_auxiliary("resnet18")

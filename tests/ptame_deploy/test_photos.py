@@ -191,3 +191,8 @@ def test_names_of_any_bytes_can_be_printed(tmp_path):
     name = os.fsdecode(b"caf\xe9.png")
     assert printable(tmp_path / name).endswith("caf\\xe9.png")
     assert printable("café") == "café"
+
+
+def test_a_photo_that_is_not_there_is_said_to_be_missing(tmp_path):
+    with pytest.raises(UnreadablePhotoError, match=r"none\.png: does not exist$"):
+        open_photo(tmp_path / "none.png")

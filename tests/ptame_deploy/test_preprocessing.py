@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ptame_deploy.backbones import preprocessing_of
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.preprocessing import Preprocessing, to_float
 from ptame_deploy.vision import import_torchvision
@@ -72,3 +73,12 @@ def test_to_float_layout_and_range():
     assert got[1, 0, 2, 3] == 1
     assert got[0, 2, 0, 0] == np.float32(0.2)
     assert got.sum() == np.float32(1.2)
+
+
+def test_what_is_wrong_is_said_in_our_own_words():
+    with pytest.raises(InvalidInputError) as raised:
+        preprocessing_of({"input_size": (64, 64), "resize": 72, "std": (0, 0, 0)})
+    said = str(raised.value)
+    assert said.startswith("Preprocessing is not usable: std must be positive")
+    assert "Value error" not in said
+    assert "{" not in said

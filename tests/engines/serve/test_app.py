@@ -113,7 +113,7 @@ def test_more_photos_than_a_batch_holds(client, local):
 
 BAD = [
     (b"", None, 400, "Invalid JSON"),
-    (b"[]", None, 400, "the request"),
+    (b"[]", None, 400, "Input should be an object"),
     (b'{"inputs": [{"name": "image"}]}', None, 400, "inputs.0.shape"),
     (b'{"inputs": []}', None, 422, "The graph takes ['image']"),
     (b"{}" * 10, "99", 400, "says '99' of 20 bytes"),
