@@ -38,6 +38,7 @@ from bench.methods.method import Method, MethodFailedError, Row, Unavailable
 from bench.methods.ptame import REFERENCE
 from bench.results import Device
 from ptame_deploy.bootstrap import PERCENT, RESAMPLES
+from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.provenance import Provenance
 from ptame_deploy.storage import write_text
 
@@ -106,8 +107,11 @@ def evaluate(
     columns = [column for measure in measures for column in measure.columns]
     method_settings = replace(options.settings, seed=options.seed)
     names = {photo.sha256: photo.name for photo in photos.photos}
-    given = [given_method(one, names) for one in options.maps]
-    rows = [*registry.make_methods(subject, method_settings, options.methods), *given]
+    size = manifest.preprocessing.input_size
+    given = [given_method(one, names, size) for one in options.maps]
+    others = registry.make_methods(subject, method_settings, options.methods)
+    _refuse_taken_labels(given, others)
+    rows = [*others, *given]
     pointed = None
     if boxes is not None:
         pointed = pointing.match(boxes, photos.photos, manifest)
@@ -179,6 +183,19 @@ def evaluate(
     )
     write_text(directory / RESULTS, evaluation.model_dump_json(indent=2) + "\n")
     return evaluation
+
+
+def _refuse_taken_labels(given: Sequence[Row], others: Sequence[Row]) -> None:
+    """See that maps from files can be told from the other rows: their labels are anybody's.
+
+    Raises:
+        InvalidInputError: another method has the same label.
+    """
+    taken = {row.label.casefold() for row in others}
+    for row in given:
+        if row.label.casefold() in taken:
+            message = f"--maps: there is a method {row.label!r} already: choose another label."
+            raise InvalidInputError(message)
 
 
 def _measure(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NOISE = 0.02  # standard deviation, of RGB in [0, 1]: about 5 of 255
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the layers, besides the topmost one alone
 TOO_COSTLY = "takes too many passes a photo for this check"
-MADE_ELSEWHERE = "its maps were made elsewhere"
+MADE_ELSEWHERE = "maps that were made elsewhere"
 NO_LAYERS = "the layers of what it explains are not at hand"
 
 

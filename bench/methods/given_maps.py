@@ -37,24 +37,25 @@ class GivenMaps:
         return f"given-{re.sub('[^a-z0-9]+', '-', self.label.lower()).strip('-')}"
 
 
-def given_method(given: GivenMaps, names: Mapping[str, str]) -> Method:
+def given_method(given: GivenMaps, names: Mapping[str, str], size: tuple[int, int]) -> Method:
     """Make a method of maps that are there already.
 
     The map of the photo ``cats/1.jpg`` is ``cats/1.npy`` in the folder, or ``cats/1.jpg.npy`` where
-    another photo is called ``cats/1`` too: float (h, w) of any size and range, larger is more
-    important, over all that the classifier sees of the photo (after its crop), for the class that
-    the classifier puts first. Of (K, h, w), as ``ptame explain --save-maps`` writes, the first map
-    is taken.
+    another photo is called ``cats/1`` too: numbers (h, w) of any resolution and range, larger is
+    more important, over all that the classifier sees of the photo (after its crop), for the class
+    that the classifier puts first. Of (K, h, w), as ``ptame explain --save-maps`` writes, the first
+    map is taken.
 
     Args:
         given: label and folder.
         names: hash of the pixels that the classifier sees -> name of the photo.
+        size: height and width of what the classifier sees.
 
     Raises:
         InvalidInputError: maps are missing, or cannot be read; with the first few of them.
     """
     files = _files(given, names)
-    maps = {pixels: _read(path) for pixels, path in files.items()}
+    maps = {pixels: _read(path, size) for pixels, path in files.items()}
     if len({one.shape for one in maps.values()}) > 1:
         message = f"--maps {given.label}: maps of several sizes in {given.folder}."
         raise InvalidInputError(message)
@@ -65,6 +66,9 @@ def given_method(given: GivenMaps, names: Mapping[str, str]) -> Method:
     def explain(images: Images, _class_index: Classes) -> Maps:
         return np.stack([maps[sha256(one.tobytes()).hexdigest()] for one in as_uint8(images)])
 
+    cautions = ["maps from files, taken to be of the class that the classifier puts first"]
+    if flat := sum(one.min() == one.max() for one in maps.values()):
+        cautions.append(f"{flat} of {len(maps)} maps are the same everywhere")
     return Method(
         name=given.name,
         label=given.label,
@@ -74,7 +78,7 @@ def given_method(given: GivenMaps, names: Mapping[str, str]) -> Method:
         runtime="made elsewhere",
         precision="-",
         identity=digest.hexdigest(),
-        cautions=("maps from files, taken to be of the class that the classifier puts first",),
+        cautions=tuple(cautions),
     )
 
 
@@ -105,24 +109,36 @@ def _stem(name: str) -> str:
     return str(PurePath(name).with_suffix(""))
 
 
-def _read(path: Path) -> NDArray[np.float32]:
+def _read(path: Path, size: tuple[int, int]) -> NDArray[np.float32]:
     """Read one map (h, w); nothing that its header claims is allocated before it is looked at."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # NumPy's parser of headers lets several kinds out
-        message = f"{printable(path)} cannot be read as an array of NumPy: {error}"
+        message = f"{printable(path)} is no whole array of numbers in NumPy's format (.npy)."
         raise InvalidInputError(message) from error
-    if array.ndim == 3 and len(array):
-        array = array[0]
-    if array.ndim != 2 or not 1 <= min(array.shape) <= max(array.shape) <= MAX_SIDE:
-        message = f"{printable(path)} holds {array.shape}, not a map (h, w)."
+    found = array[0] if array.ndim == 3 and len(array) else array
+    if found.ndim != 2 or not 1 <= min(found.shape) <= max(found.shape) <= MAX_SIDE:
+        message = (
+            f"{printable(path)} holds {array.shape}, not a map (h, w) of at most {MAX_SIDE} pixels "
+            "a side."
+        )
         raise InvalidInputError(message)
-    if array.dtype.kind not in "fiub":
-        message = f"{printable(path)} holds {array.dtype}, not numbers."
+    (height, width), (seen_height, seen_width) = found.shape, size
+    # A map of cells may be one cell off the shape of what it covers.
+    if abs(height * seen_width - width * seen_height) > max(seen_height, seen_width):
+        message = (
+            f"{printable(path)} holds {array.shape}, another shape than the {seen_height} x "
+            f"{seen_width} pixels that the classifier sees: a map (h, w) must cover these, after "
+            "resize and crop."
+        )
         raise InvalidInputError(message)
-    one = np.array(array, np.float32)
+    if found.dtype.kind not in "fiub":
+        message = f"{printable(path)} holds {found.dtype}, not numbers."
+        raise InvalidInputError(message)
+    with np.errstate(over="ignore"):
+        one = np.array(found, np.float32)
     if not np.isfinite(one).all():
-        message = f"{printable(path)} holds NaN or infinity."
+        message = f"{printable(path)} holds numbers that are NaN, infinite or over float32."
         raise InvalidInputError(message)
     return one
 
@@ -137,14 +153,21 @@ def parse_given(texts: Sequence[str]) -> list[GivenMaps]:
     for text in texts:
         label, equals, folder = text.partition("=")
         given = GivenMaps(label.strip(), Path(folder))
-        if not equals or not re.search(r"\w", given.label, re.ASCII) or not folder:
-            message = f"--maps {text!r}: give LABEL=FOLDER, such as 'Our tool=its-maps'."
+        if not equals or not re.search("[A-Za-z0-9]", given.label) or not folder:
+            message = (
+                f"--maps {text!r}: give LABEL=FOLDER, such as 'Our tool=its-maps', with a letter "
+                "from A to Z or a digit in the label."
+            )
             raise InvalidInputError(message)
         if not given.folder.is_dir():
             message = f"--maps {given.label}: {given.folder} is no folder."
             raise InvalidInputError(message)
-        if given.name in [one.name for one in found]:
-            message = f"--maps: two of them are called {given.label!r}."
-            raise InvalidInputError(message)
+        for other in found:
+            if given.name == other.name:
+                message = (
+                    f"--maps: the labels {other.label!r} and {given.label!r} do not differ in "
+                    "letters or digits."
+                )
+                raise InvalidInputError(message)
         found.append(given)
     return found

@@ -243,7 +243,7 @@ def _given_map(folder: Path) -> Path:
 
 
 def _read_given_map(path: Path) -> None:
-    given_method(GivenMaps("Tool", path.parent), {"": "photo.png"})
+    given_method(GivenMaps("Tool", path.parent), {"": "photo.png"}, (224, 224))
 
 
 def _tar(folder: Path) -> Path:

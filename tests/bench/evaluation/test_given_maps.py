@@ -68,11 +68,11 @@ def test_nothing_is_claimed_that_was_not_measured_here(done, evaluation):
     given = evaluation.method("given-same-maps")
     assert given.time is None
     assert given.cost is None
-    assert set(given.sanity.reasons.values()) == {"its maps were made elsewhere"}
+    assert set(given.sanity.reasons.values()) == {"maps that were made elsewhere"}
     assert "taken to be of the class" in given.cautions[0]
     text = (done / "report.html").read_text()
     assert "Same maps" in text
-    assert "its maps were made elsewhere" in text
+    assert "maps that were made elsewhere" in text
     line = next(row for row in (done / "table.md").read_text().splitlines() if "Same maps" in row)
     assert "made elsewhere" not in line
     assert all("given-turned" in entry.overlays for entry in evaluation.gallery)
@@ -98,7 +98,7 @@ def test_other_maps_are_not_taken_from_the_store(done, tiny_artifact, photos, ma
     [
         ("no folder", "give LABEL=FOLDER"),
         ("=maps", "give LABEL=FOLDER"),
-        ("***=maps", "give LABEL=FOLDER"),
+        ("***=maps", "with a letter from A to Z"),
         ("A=none", "none is no folder"),
     ],
 )
@@ -111,4 +111,10 @@ def test_what_is_no_folder_of_maps_is_refused(tiny_artifact, photos, tmp_path, c
 def test_a_label_twice_is_refused(tiny_artifact, photos, maps, tmp_path, capsys):
     given = ("--maps", f"One tool={maps}", "--maps", f"one  tool={maps}")
     assert evaluate(tiny_artifact, photos, tmp_path / "out", *given) == 2
-    assert "two of them are called" in capsys.readouterr().err
+    assert "do not differ in letters" in capsys.readouterr().err
+
+
+def test_a_label_of_another_method_is_refused(tiny_artifact, photos, maps, tmp_path, capsys):
+    given = ("--maps", f"P-tame, untrained start={maps}")
+    assert evaluate(tiny_artifact, photos, tmp_path / "out", *given) == 2
+    assert "choose another label" in capsys.readouterr().err

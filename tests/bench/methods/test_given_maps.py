@@ -33,7 +33,7 @@ def folder(tmp_path):
 
 
 def method(folder, names):
-    return given_method(GivenMaps("Tool", folder), names)
+    return given_method(GivenMaps("Tool", folder), names, (64, 80))
 
 
 def test_each_photo_gets_its_own_map(folder, names, batch_of_3):
@@ -56,6 +56,15 @@ def test_photos_of_one_stem_need_their_whole_names(folder, names, batch_of_3):
     assert [one.mean() for one in maps] == [5, 6, 3]
 
 
+def test_maps_may_be_one_cell_off_and_flat_ones_are_told(folder, names, batch_of_3):
+    for path in folder.rglob("*.npy"):
+        np.save(path, np.arange(42.0).reshape(6, 7))
+    assert method(folder, names).explain(batch_of_3, CLASSES).shape == (3, 6, 7)
+    assert len(method(folder, names).cautions) == 1
+    np.save(folder / "dog.npy", np.ones((6, 7)))
+    assert method(folder, names).cautions[1] == "1 of 3 maps are the same everywhere"
+
+
 def test_its_identity_is_its_maps(folder, names):
     before = method(folder, names).identity
     assert method(folder, names).identity == before
@@ -66,12 +75,16 @@ def test_its_identity_is_its_maps(folder, names):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (np.zeros((4, 6)), "several sizes"),
+        (np.zeros((8, 10)), "several sizes"),
+        (np.zeros((4, 9)), "another shape than the 64 x 80 pixels"),
+        (np.zeros((64, 80, 3)), "another shape than the 64 x 80 pixels"),
+        (np.zeros((64, 80, 1)), "another shape than the 64 x 80 pixels"),
         (np.zeros(4), "(4,), not a map"),
         (np.zeros((0, 4, 5)), "(0, 4, 5), not a map"),
         (np.zeros((4, 0)), "(4, 0), not a map"),
         (np.zeros((1, 5000)), "(1, 5000), not a map"),
-        (np.full((4, 5), np.nan), "holds NaN"),
+        (np.full((4, 5), np.nan), "NaN, infinite or over float32"),
+        (np.full((4, 5), 1e300), "NaN, infinite or over float32"),
         (np.zeros((4, 5), complex), "holds complex128"),
         (np.full((4, 5), "a"), "holds <U1"),
     ],
@@ -84,10 +97,10 @@ def test_what_is_no_map_is_refused(folder, names, content, says):
 
 def test_objects_and_other_files_are_refused(folder, names):
     np.save(folder / "dog.npy", np.array([{}], object), allow_pickle=True)
-    with pytest.raises(InvalidInputError, match=r"dog\.npy cannot be read"):
+    with pytest.raises(InvalidInputError, match=r"dog\.npy is no whole array"):
         method(folder, names)
     (folder / "dog.npy").write_bytes(b"no array")
-    with pytest.raises(InvalidInputError, match=r"dog\.npy cannot be read"):
+    with pytest.raises(InvalidInputError, match=r"dog\.npy is no whole array"):
         method(folder, names)
     (folder / "dog.npy").unlink()
     with pytest.raises(InvalidInputError, match=r"1 of 3 photos have no map[\s\S]*dog\.npy"):
@@ -98,5 +111,5 @@ def test_a_header_that_promises_more_than_there_is_is_refused(folder, names):
     path = folder / "dog.npy"
     np.save(path, np.zeros((4, 5)))
     path.write_bytes(path.read_bytes().replace(b"(4, 5)", b"(9, 9)"))
-    with pytest.raises(InvalidInputError, match="cannot be read"):
+    with pytest.raises(InvalidInputError, match="is no whole array"):
         method(folder, names)
