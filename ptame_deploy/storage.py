@@ -34,8 +34,11 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_REMEDY = "choose another -o"
+
+
 @contextmanager
-def writable(target: Path, remedy: str = "choose another -o") -> Iterator[None]:
+def writable(target: Path, remedy: str = _REMEDY) -> Iterator[None]:
     """Turn what the file system refuses into an error that names the target and the remedy."""
     try:
         yield
@@ -52,14 +55,14 @@ def writable(target: Path, remedy: str = "choose another -o") -> Iterator[None]:
         raise
 
 
-def check_writable(directory: Path) -> None:
+def check_writable(directory: Path, remedy: str = _REMEDY) -> None:
     """Find out before minutes of work whether a folder can be written; it is not made.
 
     Raises:
         InvalidInputError: it cannot.
         MissingRequirementError: the disk is full.
     """
-    with writable(directory):
+    with writable(directory, remedy):
         nearest = directory
         while not nearest.exists() and nearest != nearest.parent:
             nearest = nearest.parent

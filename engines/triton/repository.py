@@ -99,7 +99,7 @@ def write_models(
             raise InvalidInputError(message)
         _check_backend(one.artifact, one.serving)
     with ExitStack() as stack:
-        stack.enter_context(writable(repository))
+        stack.enter_context(writable(repository, "choose another --repository"))
         repository.mkdir(parents=True, exist_ok=True)
         scratch = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix=".ptame-", dir=repository))

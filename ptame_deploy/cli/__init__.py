@@ -114,7 +114,9 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = int(app(args=list(arguments), prog_name="ptame", standalone_mode=False) or 0)
     except typer.TyperException as error:  # bad usage, found by typer
-        cast("Any", error).show()
+        shown = cast("Any", error)
+        shown.message = shown.message.removeprefix("Value error, ")  # pydantic's, passed on
+        shown.show()
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

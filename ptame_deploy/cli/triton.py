@@ -85,7 +85,7 @@ def triton(
     if name is not None and len(models) > 1:
         message = "--name: for one model only; several take their folders' names."
         raise typer.BadParameter(message)
-    check_writable(repository)
+    check_writable(repository, "choose another --repository")
     given = {
         "backend": None if backend is None else backend.value,
         "max_batch": max_batch,

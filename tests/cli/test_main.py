@@ -212,3 +212,10 @@ def test_tables_show_brackets_as_they_are(capsys):
     said = capsys.readouterr().out
     for text in ("of[/x].py", '"ptame-deploy[rtx]"', "[31.0, 68.0]"):
         assert text in said
+
+
+def test_choices_are_told_in_our_own_words(capsys):
+    assert run(["quantize", "a", "b", "-p", "int4", "-o", "c"]) == 2
+    said = capsys.readouterr().err
+    assert "'int4' is not one of 'fp16', 'int8'" in said
+    assert "Value error" not in said
