@@ -28,7 +28,7 @@ def of_classifier(record: ClassifierRecord) -> list[str]:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in record.assumed)
         cautions.append(
             f"nobody said how photos are prepared for {record.name}: taken to be as ImageNet's "
-            f"({options} say otherwise)"
+            f"(if not: {options})"
         )
     return cautions
 

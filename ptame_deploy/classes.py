@@ -12,11 +12,16 @@ def find_class(classifier: ClassifierRecord, text: str) -> int:
     """Return the index of a class that is given by its name or its number.
 
     Raises:
-        InvalidInputError: there is none; close names are listed.
+        InvalidInputError: there is none (close names are listed), or several have that name.
     """
     names = classifier.class_names or []
-    if text in names:
-        return names.index(text)
+    found = [index for index, name in enumerate(names) if name == text]
+    if len(found) > 1:
+        numbers = ", ".join(map(str, found))
+        message = f"{len(found)} classes are called {text!r}: say which by its number: {numbers}."
+        raise InvalidInputError(message)
+    if found:
+        return found[0]
     if text.isdecimal() and len(text) < 10 and int(text) < classifier.num_classes:
         return int(text)
     close = difflib.get_close_matches(text, names, n=3)

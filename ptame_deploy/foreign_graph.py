@@ -91,7 +91,8 @@ def read_foreign_graph(
         size: height and width where the graph takes any (224 x 224).
 
     Raises:
-        InvalidInputError: no input or output can be a classifier's, or several can.
+        InvalidInputError: no input or output can be a classifier's, or several can; or the graph
+            is a fused one.
         ArtifactError: the file is no ONNX graph.
         CheckFailedError: it does not run, or only for one fixed batch.
     """
@@ -99,6 +100,12 @@ def read_foreign_graph(
         message = f"{path} does not exist."
         raise InvalidInputError(message)
     model = load_graph(path)
+    if output_name is None and {"logits", "saliency"} <= {one.name for one in model.graph.output}:
+        message = (
+            f"{path} explains already, as what ptame export writes: give the classifier that it "
+            "was made of."
+        )
+        raise InvalidInputError(message)
     if is_large(model):
         message = f"{path} holds over 2 GB of weights, which cannot be merged."
         raise InvalidInputError(message)

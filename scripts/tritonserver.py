@@ -34,6 +34,7 @@ def _serve(repository: Path) -> None:
         tritonserver(repository.absolute(), Path(folder)) as server,
     ):
         console.result(f"{server.http} and {server.grpc}; Ctrl-C ends it")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server ends with us
         signal.pause()
 
 

@@ -92,6 +92,15 @@ def test_a_class_is_found_or_refused(text):
     assert record.class_names[index] == text or text.isdecimal()
 
 
+def test_a_name_that_several_classes_have_is_no_choice():
+    weights = {"source": "s", "sha256": "0"}
+    names = ["crane", "cat", "crane"]
+    record = ClassifierRecord(name="n", num_classes=3, class_names=names, weights=weights)
+    with pytest.raises(InvalidInputError, match=r"2 classes are called 'crane': .* 0, 2"):
+        find_class(record, "crane")
+    assert find_class(record, "2") == 2
+
+
 @often
 @given(
     width=st.integers(1, 5000), height=st.integers(1, 5000), resize=st.integers(8, 600),

@@ -261,10 +261,10 @@ def train(
     if result.skipped:
         listed = console.bullet_list(result.skipped)
         console.warn(f"{len(result.skipped)} of {len(found)} photos were skipped:\n{listed}")
-    page = output / TRAINING / "report.html"
-    train_recipes.report(page, result, classifier, loaded)
+    folder = output / TRAINING
+    page = train_recipes.report(folder, result, classifier, loaded, allowed=allow_no_gain)
     kept = recipe is PresetKind.few and cache is not False and can_be_kept(classifier)
-    train_recipes.check_gain(result, allowed=allow_no_gain, kept=kept)
+    train_recipes.check_gain(result, page, allowed=allow_no_gain, kept=kept)
     record = record_explainer(
         result.explainer,
         loaded,

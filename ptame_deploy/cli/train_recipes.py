@@ -124,8 +124,26 @@ def paper(
     return fit
 
 
-def report(path: Path, result: "Trained", classifier: "Backbone", auxiliary: "Auxiliary") -> None:
-    """Write the page about a training."""
+def report(
+    folder: Path,
+    result: "Trained",
+    classifier: "Backbone",
+    auxiliary: "Auxiliary",
+    *,
+    allowed: bool,
+) -> Path:
+    """Write the page about a training, and return where it is.
+
+    A training that gained nothing has a page of its own: the explainer of an earlier one, and the
+    page about that, stay as they are.
+
+    Args:
+        folder: of the training.
+        result: of it.
+        classifier: that it was for.
+        auxiliary: whose features were used.
+        allowed: whether no gain is allowed.
+    """
     from ptame_deploy import __version__
     from trainer.report import write_report
 
@@ -154,7 +172,13 @@ def report(path: Path, result: "Trained", classifier: "Backbone", auxiliary: "Au
     facts["Made by"] = f"ptame-deploy {__version__}"
     if classifier.weights.random or auxiliary.weights.random:
         facts["Caution"] = "RANDOM weights: maps and gains mean nothing"
-    write_report(path, result, classifier, auxiliary, facts)
+    page, failed = folder / "report.html", folder / "no-gain.html"
+    if result.gain is None or result.gain.is_clear or allowed:
+        failed.unlink(missing_ok=True)
+    else:
+        page = failed
+    write_report(page, result, classifier, auxiliary, facts)
+    return page
 
 
 def forget_checkpoint(folder: Path) -> None:
@@ -164,11 +188,12 @@ def forget_checkpoint(folder: Path) -> None:
     Place(folder).checkpoint.unlink(missing_ok=True)
 
 
-def check_gain(result: "Trained", *, allowed: bool, kept: bool) -> None:
+def check_gain(result: "Trained", page: Path, *, allowed: bool, kept: bool) -> None:
     """Say what training gained.
 
     Args:
         result: of the training.
+        page: about it.
         allowed: whether none is allowed.
         kept: whether the scores are, so that training again takes no time.
 
@@ -196,7 +221,7 @@ def check_gain(result: "Trained", *, allowed: bool, kept: bool) -> None:
     message = (
         "Training did NOT make the explainer clearly better than its start on photos that it had "
         "not seen, so no explainer was written. Give more photos (or more --masks or steps), "
-        f"{start}or say --allow-no-gain{again}."
+        f"{start}or say --allow-no-gain{again}. What it did: {page}"
     )
     raise CheckFailedError(message)
 

@@ -180,8 +180,9 @@ class _Pass:
 
     def _holds(self, kept: Collection[str]) -> bool:
         drift = compare(self.reference, self._ask(self.candidates.path(kept), None))
+        blocks = "1 block" if len(kept) == 1 else f"{len(kept)} blocks"
         self.say(
-            f"  {len(kept)} blocks in FP32: top-1 agreement {drift.top1_agreement:.1%}, "
+            f"  {blocks} in FP32: top-1 agreement {drift.top1_agreement:.1%}, "
             f"map difference {drift.map_mean:.4f}, Pearson {drift.pearson:.4f}"
         )
         return not misses(drift, self.options.search_limits)

@@ -201,7 +201,7 @@ def test_what_is_doubted_or_assumed_of_a_classifier_stays_with_its_graph(tiny_ar
     found["classifier"] |= {"assumed": ["mean", "std"], "doubts": ["it looks odd"]}
     cautions = GraphManifest.model_validate(found).cautions
     assert "DOUBT: it looks odd" in cautions
-    assert any("--mean, --std say otherwise" in caution for caution in cautions)
+    assert any("(if not: --mean, --std)" in caution for caution in cautions)
 
 
 def test_a_graph_of_the_answer_alone_has_no_other_classes(tmp_path, export_tiny):

@@ -322,3 +322,8 @@ def test_weights_outside_its_folder_are_refused(tmp_path, location):
     onnx.save(model, folder / "m.onnx")
     with pytest.raises(ArtifactError, match="cannot be read as an ONNX graph"):
         read_foreign_graph(folder / "m.onnx")
+
+
+def test_a_fused_graph_is_no_classifier(tiny_artifact):
+    with pytest.raises(InvalidInputError, match="explains already"):
+        read_foreign_graph(tiny_artifact / "model.onnx")

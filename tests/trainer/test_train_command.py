@@ -299,9 +299,14 @@ def test_no_gain_is_exit_1_and_writes_nothing_unless_allowed(
     assert "--allow-no-gain" in error
     assert "without --explainer" not in error  # its start was fitted: there is none to export
     out = tmp_path / "out"
-    assert [str(path.relative_to(out)) for path in out.rglob("*.*")] == ["training/report.html"]
-    assert "not clearly better" in (out / "training/report.html").read_text()
+    assert [str(path.relative_to(out)) for path in out.rglob("*.*")] == ["training/no-gain.html"]
+    assert "not clearly better" in (out / "training/no-gain.html").read_text()
+    assert "no-gain.html" in error
     assert train(two_dozen, "--masks", "6", "--allow-no-gain", preset="few") == 0
+    assert not (out / "training/no-gain.html").exists()
+    before = (out / "training/report.html").read_bytes()
+    assert train(two_dozen, "--masks", "6", preset="few") == 1
+    assert (out / "training/report.html").read_bytes() == before  # the page of what is there
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def markdown(evaluation: Evaluation) -> str:
     subject, device = evaluation.subject, evaluation.device
     where = f"{device.cpu}, {device.cores} cores" + (f", {device.gpu}" if device.gpu else "")
     told = (
-        f" ({subject.explainer_state} explainer), {many(evaluation.photos, 'photo')}, judged by "
+        f" (explainer {subject.explainer_state}), {many(evaluation.photos, 'photo')}, judged by "
         f"{evaluation.judge}; {where}; {evaluation.provenance.created[:10]}."
     )
     name = markdown_text(f"{subject.classifier} + {subject.auxiliary}")
