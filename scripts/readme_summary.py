@@ -16,12 +16,15 @@ _TEXT = """\
   timing only).
 - **INT8 is {faster:.1f} times faster again** on a CPU with VNNI; its maps correlate with FP32's by
   {pearson:.4f} on {drift_photos} photos, and the class is the same on {agreement:.1%} of them.
-- **Trained in {minutes:.0f} minutes** on a few hundred photos without labels. Beside Grad-CAM on
-  {judged} others, with that auxiliary: EfficientNet-Lite2 {lite2}; ResNet-50 {resnet50}.
-  With the classifier's own features (`--auxiliary self`): {lite2_self}; ResNet-50
-  {resnet50_self}.
-  (Insertion: more is better; deletion: less; bold where the 95 % interval excludes 0. [All
-  measures](#training).)"""
+- **Trained in {minutes:.0f} minutes** on a few hundred photos without labels. On {judged} others,
+  beside Grad-CAM (insertion: more is better; deletion: less; bold where the 95 % interval excludes
+  0; [all measures](#training)):
+    - EfficientNet-Lite2: {lite2}; by its own features {lite2_self};
+    - ResNet-50: {resnet50}; by its own features {resnet50_self}.
+- **Beside OpenVINO XAI's ReciproCAM**, both in OpenVINO: insertion {own_insertion:.1f} against
+  {branch_insertion:.1f}, deletion {own_deletion:.1f} against {branch_deletion:.1f}, at
+  {own_time:.2f} against {branch_time:.2f} times the classifier's time (EfficientNet-Lite2, own
+  features; [side by side](#beside-openvino-xai))."""
 
 
 def render_summary(
@@ -30,8 +33,9 @@ def render_summary(
     cost: SuiteReport,
     lite2: Mapping[str, Any],
     resnet50: Mapping[str, Any],
+    openvino: Mapping[str, Any],
 ) -> str:
-    """Return what the explainer costs and is worth, in four points of Markdown.
+    """Return what the explainer costs and is worth, in five points of Markdown.
 
     Args:
         forms: graphs of a ResNet-50 over the classifier alone.
@@ -39,6 +43,7 @@ def render_summary(
         cost: graphs beside RISE; the first one has it.
         lite2: trials of training on EfficientNet-Lite2.
         resnet50: the same on a ResNet-50.
+        openvino: beside OpenVINO XAI.
     """
     report, with_rise = precision.reports[-1], cost.reports[0]
     over_alone = forms["batches"][0]["over_alone"]
@@ -63,7 +68,20 @@ def render_summary(
         resnet50=_beside(resnet50, _AUXILIARY),
         lite2_self=_beside(lite2, _SELF),
         resnet50_self=_beside(resnet50, _SELF),
+        **_side("own", openvino, "p-tame", "own features"),
+        **_side("branch", openvino, "given-reciprocam-openvino-xai", "ReciproCAM"),
     )
+
+
+def _side(prefix: str, report: Mapping[str, Any], method: str, timed: str) -> dict[str, float]:
+    """Return one tool's time and faithfulness."""
+    times = report["openvino"]["times"]
+    values = next(one for one in report["evaluation"]["methods"] if one["name"] == method)["values"]
+    return {
+        f"{prefix}_time": next(t for n, t in times.items() if timed in n)["over_alone"]["value"],
+        f"{prefix}_insertion": values["insertion"]["mean"],
+        f"{prefix}_deletion": values["deletion"]["mean"],
+    }
 
 
 def _beside(trials: Mapping[str, Any], explainer: str) -> str:

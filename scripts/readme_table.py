@@ -42,6 +42,7 @@ DATA = {
         "results/bench-cpu.json",
         "results/training-trials-superpixels-lite2-cpu.json",
         "results/training-trials-superpixels-resnet50-cpu.json",
+        "results/compare-openvino-lite2-cpu.json",
     ],
     COST: ["results/bench-cpu.json"],
     PRECISION: ["results/bench-precision-cpu.json"],
@@ -165,9 +166,9 @@ def make_table(name: str, texts: Sequence[str]) -> str:
         return render_precision(suite) if name == PRECISION else render(suite)
     documents = [json.loads(text) for text in texts]
     if name == SUMMARY:
-        forms, precision, cost, *trials = documents
+        forms, precision, cost, *others = documents
         suites = [SuiteReport.model_validate(one) for one in (precision, cost)]
-        return render_summary(forms, *suites, *trials)
+        return render_summary(forms, *suites, *others)
     several = {TRAINING: render_trials, SEEDS: render_seeds}
     if name in several:
         return several[name](documents)
