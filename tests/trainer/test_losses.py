@@ -113,15 +113,21 @@ def test_a_negative_weight_decay_is_refused():
         Loss("mine", LOSSES["vgg16"].weights, weight_decay=-0.1)
 
 
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("chunk", [1, 2, 5, 64])
-def test_the_chunked_cross_entropy_is_the_plain_one(chunk):
+def test_the_chunked_cross_entropy_is_the_plain_one(chunk, head):
     torch.manual_seed(0)
     classifier = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 6, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(216, 4)
+        torch.nn.Conv2d(3, 6, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(288, 4)
     ).requires_grad_(requires_grad=False)
-    images, target = torch.rand(5, 3, 8, 8), torch.tensor([0, 3, 1, 1, 2])
+    classifier.head = head
+    images, target = torch.rand(5, 3, 8, 10), torch.tensor([0, 3, 1, 1, 2])
     masks = torch.rand(5, 1, 4, 4, requires_grad=True)
-    plain = torch.nn.functional.cross_entropy(classifier(apply_mask(images, masks)), target)
+    logits = classifier(apply_mask(images, masks))
+    plain = torch.nn.functional.cross_entropy(logits, target)
+    if head == "sigmoid":  # of the class alone, as if it were right
+        right = torch.nn.functional.one_hot(target, 4).bool()
+        plain = -logits.sigmoid()[right].log().mean()
     (expected,) = torch.autograd.grad(3 * plain, masks)
     found = masked_cross_entropy(classifier, images, masks, target, chunk)
     (gradient,) = torch.autograd.grad(3 * found, masks)
