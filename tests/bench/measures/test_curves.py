@@ -159,6 +159,12 @@ def test_what_cannot_be_measured(kind):
     measure, image = kind(MeasureSettings()), photo()
     with pytest.raises(InvalidInputError, match="resize the map"):
         next(measure.variants(image, image[0].T))
+    for other in (image[0], image[None], image[:, 1:], np.pad(image, ((0, 0), (1, 0), (0, 0)))):
+        with pytest.raises(InvalidInputError, match="resize the map"):
+            next(measure.variants(other, image[0]))
+    for shape in ((320,), (1, 16, 20)):
+        with pytest.raises(InvalidInputError, match="must be"):
+            most_salient_first(np.zeros(shape, np.float32))
     broken = image[0].copy()
     broken[3, 4] = np.nan
     with pytest.raises(InvalidInputError, match="NaN in 1 of 320"):
