@@ -73,6 +73,7 @@ def _mutate(module: str, work: Path, clone: Path) -> dict[str, int]:
         )
         return done.stdout
 
+    call("git", "checkout", "--quiet", "--", ".")  # a run that was killed left its mutant there
     if not session.exists():
         call("cosmic-ray", "init", str(config), str(session))
     served = [sys.executable, _FORKED, "--serve"]
