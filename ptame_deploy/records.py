@@ -16,11 +16,16 @@ class Record(BaseModel):
 
 
 def first_fault(error: ValidationError) -> str:
-    """Say in one line what is wrong with a document: the first field that is, and why."""
+    """Say in one line what is wrong with a document: the first field that is, why, its value."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
     reason = first["msg"].removeprefix("Value error, ")  # pydantic's, of our own sentences
-    return f"{where}: {reason}" if where else reason
+    where = ".".join(str(part) for part in first["loc"])
+    if not where:
+        return reason
+    given = (
+        f" (got {first['input']!r:.60})" if isinstance(first["input"], str | int | float) else ""
+    )
+    return f"{where}: {reason}{given}"
 
 
 class DriftRecord(Record):

@@ -145,7 +145,7 @@ def quantize(
     size = sum(file.bytes for file in manifest.files.values())
     console.result(f"Wrote {output / 'model.onnx'} ({size / 1e6:.1f} MB, {precision.value})")
     if skipped:
-        message = f"{len(skipped)} photos were skipped:\n{console.bullet_list(skipped)}"
+        message = f"Photos that were skipped ({len(skipped)}):\n{console.bullet_list(skipped)}"
         raise InvalidInputError(message)
 
 

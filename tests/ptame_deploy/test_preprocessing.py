@@ -82,3 +82,8 @@ def test_what_is_wrong_is_said_in_our_own_words():
     assert said.startswith("Preprocessing is not usable: std must be positive")
     assert "Value error" not in said
     assert "{" not in said
+
+
+def test_values_that_cannot_be_are_named():
+    with pytest.raises(InvalidInputError, match=r"resize: .* \(got -5\)\.$"):
+        preprocessing_of({"input_size": (64, 64), "resize": -5})

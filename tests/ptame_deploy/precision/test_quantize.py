@@ -286,7 +286,7 @@ def test_unreadable_photos_are_named_and_the_others_serve(tiny_artifact, photos,
     (some / "03.png").write_bytes(b"no photo")
     assert quantize(tiny_artifact, some, tmp_path / "m", "-p", "fp16") == 2
     said = capsys.readouterr().err
-    assert "1 photos were skipped" in said
+    assert "Photos that were skipped (1)" in said
     assert "03.png" in said
     assert manifest_of(tmp_path / "m").precision == "fp16"
 
