@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional
 
 from ptame_deploy.auxiliaries import load_auxiliary
+from ptame_deploy.class_maps import all_class_maps
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.explainer import (
     AttentionBranch,
@@ -63,10 +64,29 @@ def test_fast_form_equals_the_papers_form():
     assert (everything[0, 0] - everything[1, 0]).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("sizes", [(14, 7, 4), (75, 38, 19)])
+SIZES = [
+    ((14, 14), (7, 7), (4, 4)), ((75, 75), (38, 38), (19, 19)),
+    ((8, 24), (4, 12), (2, 6)), ((12, 5), (6, 3), (3, 2)), ((9, 8), (9, 8), (3, 4)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_each_depth_grows_from_one_taps_size_to_the_next(sizes):
+    attended = [torch.randn(2, c, *size) for c, size in zip(CHANNELS, sizes, strict=True)]
+    fusion, grown = torch.randn(CLASSES, sum(CHANNELS)), []
+    for depth, one in enumerate(attended):
+        for size in reversed(sizes[:depth]):
+            one = functional.interpolate(one, size=size, mode="bilinear", align_corners=False)
+        grown.append(one)
+    expected = torch.einsum("kc,bchw->bkhw", fusion, torch.cat(grown, dim=1))
+    found = all_class_maps(attended, fusion, like=attended)
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
 def test_forms_agree_where_sizes_do_not_halve(sizes):
     net = trained_explainer()
-    maps = [torch.randn(2, c, s, s) for c, s in zip(CHANNELS, sizes, strict=True)]
+    maps = [torch.randn(2, c, *size) for c, size in zip(CHANNELS, sizes, strict=True)]
     index = torch.tensor([[2], [4]])
     with torch.no_grad():
         everything = net.all_class_maps(maps)
