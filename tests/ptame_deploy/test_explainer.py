@@ -73,11 +73,12 @@ SIZES = [
 @pytest.mark.parametrize("sizes", SIZES)
 def test_each_depth_grows_from_one_taps_size_to_the_next(sizes):
     attended = [torch.randn(2, c, *size) for c, size in zip(CHANNELS, sizes, strict=True)]
-    fusion, grown = torch.randn(CLASSES, sum(CHANNELS)), []
-    for depth, one in enumerate(attended):
+    fusion, grown = torch.randn(CLASSES, sum(CHANNELS)), list(attended)
+    for depth in range(len(grown)):
         for size in reversed(sizes[:depth]):
-            one = functional.interpolate(one, size=size, mode="bilinear", align_corners=False)
-        grown.append(one)
+            grown[depth] = functional.interpolate(
+                grown[depth], size=size, mode="bilinear", align_corners=False
+            )
     expected = torch.einsum("kc,bchw->bkhw", fusion, torch.cat(grown, dim=1))
     found = all_class_maps(attended, fusion, like=attended)
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
