@@ -197,6 +197,7 @@ $(OPENVINO_ENVIRONMENT): constraints-openvino.txt
 	@touch $@
 
 compare-openvino: $(ENVIRONMENT) $(OPENVINO_ENVIRONMENT)
+	@test -n "$(TRAIN)" -a -n "$(PHOTOS)" || { echo "Say which photos: make compare-openvino TRAIN=FOLDER PHOTOS=FOLDER"; exit 2; }
 	$(BIN)/python scripts/compare_openvino.py $(PHOTOS) --train $(TRAIN) --work bench-work/openvino \
 		--openvino $(abspath $(OPENVINO))/bin/python --json "$(COMPARE_JSON)"
 

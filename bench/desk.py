@@ -149,8 +149,7 @@ class Desk:
             passes = masks
         elif name == GRAD_CAM and self._grad_cam is not None:
             (found,) = self._grad_cam.explain(to_float(look.prepared), index)
-            assert self._grad_cam.cost is not None  # its maps are made here
-            passes = self._grad_cam.cost.passes
+            passes = self._grad_cam.passes
         else:
             message = f"{name} does not run here: give the classifier's source with --backbone."
             raise InvalidInputError(message)

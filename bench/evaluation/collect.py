@@ -49,13 +49,13 @@ class Bench:
 
     def is_costly(self, method: Method) -> bool:
         """Whether a method runs on fewer photos."""
-        return method.cost is not None and method.cost.passes > self.costly_passes
+        return method.passes > self.costly_passes
 
     def photos_for(self, method: Method, photos: Sequence[Photo]) -> Sequence[Photo]:
         """Return the photos that a method runs on: the first ones of a random order."""
-        if method.cost is None or not self.is_costly(method):
+        if not self.is_costly(method):
             return photos
-        affordable = max(1, self.costly_budget // method.cost.passes)
+        affordable = max(1, self.costly_budget // method.passes)
         return photos[: min(self.costly_limit, affordable)]
 
     def chunks(

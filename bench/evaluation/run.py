@@ -210,7 +210,7 @@ def _measure(
     if isinstance(row, Unavailable):
         return Measured(row, None)
     chosen = bench.photos_for(row, photos)
-    passes = f", {row.cost.passes} passes each" if row.cost and bench.is_costly(row) else ""
+    passes = f", {row.passes} passes each" if bench.is_costly(row) else ""
     try:
         with progress(
             f"{row.label} ({many(len(chosen), 'photo')}{passes})", len(chosen)
@@ -231,8 +231,8 @@ def _measure(
             say(f"  {row.label}: sanity checks failed: {error}")
             sanity = unchecked(f"failed: {error}")
     fewer: str | None = None
-    if row.cost and len(chosen) < len(photos):
-        fewer = f"{row.cost.passes:,} passes a photo: on the first {len(chosen)} photos only"
+    if len(chosen) < len(photos):
+        fewer = f"{row.passes:,} passes a photo: on the first {len(chosen)} photos only"
     return Measured(row, found, fewer, sanity)
 
 

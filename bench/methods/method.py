@@ -93,6 +93,11 @@ class Method:
     own_cascade: Cascade | None = None
     cautions: tuple[str, ...] = ()
 
+    @property
+    def passes(self) -> int:
+        """Of the classifier, for one map; 0 where the maps were made elsewhere."""
+        return 0 if self.cost is None else self.cost.passes
+
 
 @dataclass(frozen=True)
 class Unavailable:
