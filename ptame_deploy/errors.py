@@ -33,3 +33,8 @@ class ArtifactError(PtameError):
     """An artifact is corrupt, incomplete, or does not fit the other one it was given with."""
 
     exit_code = 4
+
+
+def reason(error: BaseException) -> str:
+    """Return why something failed, in one phrase: the system's words where they are its own."""
+    return str(getattr(error, "strerror", None) or error)

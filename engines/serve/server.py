@@ -12,7 +12,7 @@ from engines.explainer import Explainer
 from engines.serve.app import make_app
 from engines.serve.patience import patient_protocol
 from engines.serve.settings import ServeSettings
-from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.errors import InvalidInputError, reason
 
 _BACKLOG = 256
 
@@ -66,8 +66,7 @@ def run_server(
         try:
             listening.bind((host, port))
         except (OSError, UnicodeError) as error:  # the second: a name that can be no host's
-            reason = getattr(error, "strerror", None) or error
-            message = f"Cannot listen at {host}:{port}: {reason}."
+            message = f"Cannot listen at {host}:{port}: {reason(error)}."
             raise InvalidInputError(message) from error
         shown = f"[{host}]" if ":" in host else host
         config = uvicorn.Config(

@@ -15,7 +15,7 @@ from engines.explainer import Explainer
 from engines.runtime import Arrays, Staged, check_arrays, check_inputs
 from engines.triton.config import DATATYPES, MANIFEST_PARAMETER
 from ptame_deploy.artifacts import GraphManifest
-from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError
+from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError, reason
 from ptame_deploy.records import first_fault
 
 Protocol = Literal["http", "grpc"]
@@ -152,17 +152,16 @@ class TritonRuntime:
             return getattr(self._client, call)(*arguments, **named)
         except InferenceServerException as error:
             if error.status() in ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"):
-                raise self._unreachable(error) from error
+                raise self._unreachable(error.message()) from error
             message = f"{self._address} refuses: {error.message()}"
             raise InvalidInputError(message) from error
         except Exception as error:  # of the transport: sockets, gevent, TLS
-            raise self._unreachable(error) from error
+            raise self._unreachable(reason(error) or type(error).__name__) from error
 
-    def _unreachable(self, error: Exception) -> MissingRequirementError:
-        told = getattr(error, "strerror", None) or next(iter(error.args), None) or error
-        reason = " ".join(str(told).split()) or type(error).__name__
+    def _unreachable(self, told: str) -> MissingRequirementError:
+        told = " ".join(told.split())
         message = (
-            f"No answer from {self._address} by {self._protocol}: {reason}. Is a server running "
+            f"No answer from {self._address} by {self._protocol}: {told}. Is a server running "
             f"there, and does it speak {self._protocol}? Triton listens at http://HOST:8000 and "
             "grpc://HOST:8001; ptame serve speaks http."
         )

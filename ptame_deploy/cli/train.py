@@ -199,7 +199,7 @@ def train(
     cannot be decoded is named and skipped. What is not clearly better than its start on photos left
     out is not written (exit 1).
     """
-    from ptame_deploy.cli import train_recipes
+    from ptame_deploy.cli import train_outcome, train_recipes
     from ptame_deploy.storage import check_writable
     from trainer.parallel import launched_rank
     from trainer.sources import find_training_photos
@@ -262,9 +262,9 @@ def train(
         listed = console.bullet_list(result.skipped)
         console.warn(f"{len(result.skipped)} of {len(found)} photos were skipped:\n{listed}")
     folder = output / TRAINING
-    page = train_recipes.report(folder, result, classifier, loaded, allowed=allow_no_gain)
+    page = train_outcome.report(folder, result, classifier, loaded, allowed=allow_no_gain)
     kept = recipe is PresetKind.few and cache is not False and can_be_kept(classifier)
-    train_recipes.check_gain(result, page, allowed=allow_no_gain, kept=kept)
+    train_outcome.check_gain(result, page, allowed=allow_no_gain, kept=kept)
     record = record_explainer(
         result.explainer,
         loaded,
@@ -277,7 +277,7 @@ def train(
         own_answers=result.own_answers,
         other_classes=result.other_classes,
     )
-    train_recipes.tell_agreement(record)
+    train_outcome.tell_agreement(record)
     save_explainer(
         result.explainer, record, classifier, output,
         seed=seed, training=result.record, terms=result.terms,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ptame_deploy.backbones import Backbone, imagenet_class_names, preprocessing_of
-from ptame_deploy.errors import InvalidInputError, PtameError
+from ptame_deploy.errors import InvalidInputError, PtameError, reason
 from ptame_deploy.heads import Head, checked_head, names_function
 from ptame_deploy.part_records import MAX_NAME_LENGTH, is_class_name
 from ptame_deploy.sources import huggingface, import_string, library, onnx_file, programs
@@ -147,7 +147,7 @@ def read_class_names(given: str) -> list[str]:
         names = json.loads(text) if path.suffix == ".json" else text.splitlines()
     except (OSError, ValueError, RecursionError) as error:
         message = (
-            f"Class names {given} cannot be read ({getattr(error, 'strerror', None) or error}). "
+            f"Class names {given} cannot be read ({reason(error)}). "
             "Give a JSON list, one name a line, or 'imagenet'."
         )
         raise InvalidInputError(message) from error
