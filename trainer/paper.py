@@ -197,6 +197,7 @@ class _Training:
         settings, recorder, validator = self.settings, self.recorder, self.validator
         recorder.finish()
         skipped = list(self.skipped.names)
+        agreement = None if validator is None else validator.agreement
         record = {
             "preset": "paper",
             "loss": settings.loss.name,
@@ -229,7 +230,8 @@ class _Training:
             record=record,
             skipped=skipped,
             gain=None if validator is None else validator.gain,
-            other_classes=None if validator is None else validator.other_classes,
+            own_answers=None if agreement is None else agreement.own,
+            other_classes=None if agreement is None else agreement.others,
             started=self._started(),
             shown=self.images[:SHOWN],
         )

@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ptame_deploy.bootstrap import Interval, interval
+from ptame_deploy.bootstrap import interval
 from ptame_deploy.explainer import ExplainerNet
 from ptame_deploy.faithfulness import PERCENTAGES, masks
 from ptame_deploy.floor_maps import centred_gaussian, random_map
 from ptame_deploy.fused import min_max_normalise
 from ptame_deploy.preprocessing import to_float
+from trainer.class_agreement import ClassAgreement, judge_classes
 from trainer.module import ExplainerModule
-from trainer.other_classes import judge_other_classes
 from trainer.parallel import gather_rows, rank, world_size
 from trainer.result import Gain
 
@@ -139,9 +139,9 @@ class Validation:
         """Judge several methods by all percentages and both forms."""
         return {name: self.judge(one, PERCENTAGES) for name, one in maps.items()}
 
-    def other_classes(self, explainer: ExplainerNet) -> Interval | None:
-        """Judge maps of the second-best class; see `trainer.other_classes`."""
-        return judge_other_classes(self.module, explainer, self.images, self.batch)
+    def agreement(self, explainer: ExplainerNet) -> ClassAgreement:
+        """Judge maps of the two best classes; see `trainer.class_agreement`."""
+        return judge_classes(self.module, explainer, self.images, self.batch)
 
     @property
     def _size(self) -> tuple[int, int]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from ptame_deploy.bootstrap import Interval
 from ptame_deploy.explainer import ExplainerNet
+from trainer.class_agreement import ClassAgreement
 from trainer.loop import Recorder
 from trainer.module import ExplainerModule
 from trainer.result import Gain
@@ -56,7 +56,7 @@ class Validator(Callback):
         history: what was found, as records; the first is the start's.
         stopped_early: whether it stopped training.
         gain: what training gained, once it is over.
-        other_classes: how maps of the second-best class do, once it is over.
+        agreement: of maps with scores of masked copies, once it is over.
         taken: step of the weights that were kept: the last, or the best where it stopped early.
     """
 
@@ -89,7 +89,7 @@ class Validator(Callback):
         self.history: list[dict[str, Any]] = []
         self.stopped_early = False
         self.gain: Gain | None = None
-        self.other_classes: Interval | None = None
+        self.agreement: ClassAgreement | None = None
         self.taken: int | None = None
         self._measures: dict[str, list[dict[str, Any]]] = {}
         self._best: tuple[float, int, dict[str, torch.Tensor]] | None = None
@@ -127,9 +127,7 @@ class Validator(Callback):
             "stopped_early": self.stopped_early,
             "weights_of_step": self.taken,
             "gain": None if self.gain is None else self.gain.record(),
-            "other_classes": None
-            if self.other_classes is None
-            else self.other_classes.model_dump(),
+            **({} if self.agreement is None else self.agreement.record()),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -143,9 +141,7 @@ class Validator(Callback):
             "measures": self._measures,
             "taken": self.taken,
             "gain": None if self.gain is None else self.gain.record(),
-            "other_classes": None
-            if self.other_classes is None
-            else self.other_classes.model_dump(),
+            "agreement": None if self.agreement is None else self.agreement.record(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -158,8 +154,8 @@ class Validator(Callback):
         self._measures, self.taken = state_dict["measures"], state_dict["taken"]
         gain = state_dict["gain"]
         self.gain = None if gain is None else Gain.from_record(gain)
-        others = state_dict.get("other_classes")  # older ones have none
-        self.other_classes = None if others is None else Interval(**others)
+        kept = state_dict.get("agreement")  # older ones have none
+        self.agreement = None if kept is None else ClassAgreement.from_record(kept)
 
     def _conclude(self, module: LightningModule) -> None:
         """Take the weights that are to stay, and compare them with start and floors."""
@@ -180,7 +176,7 @@ class Validator(Callback):
             }
         )
         self.gain = compare(judged["start"], judged["trained"])
-        self.other_classes = self.validation.other_classes(explainer)
+        self.agreement = self.validation.agreement(explainer)
         self._measures = {name: [one.record() for one in rows] for name, rows in judged.items()}
 
     def _look(self, trainer: Trainer, module: LightningModule) -> None:

@@ -56,6 +56,8 @@ def report(
         facts["Loss weights"] = record["loss"]
         facts["Device"] = f"{record['devices']} x {record['device']}, {record['precision']}"
         facts["Stopped early"] = "yes" if record.get("stopped_early") else "no"
+    if result.own_answers is not None:
+        facts["Answers"] = _describe_agreement("of the answers", result.own_answers)
     if result.other_classes is not None:
         facts["Other classes"] = describe_other_classes(result.other_classes)
     facts["Made by"] = f"ptame-deploy {__version__}"
@@ -139,10 +141,14 @@ def tell_agreement(record: "ExplainerRecord") -> None:
 
 def describe_other_classes(agreement: "Interval") -> str:
     """Return on one line how maps of the second-best class do on photos not seen."""
+    return _describe_agreement("of the second-best class", agreement)
+
+
+def _describe_agreement(which: str, found: "Interval") -> str:
     return (
-        f"Maps of the second-best class, {agreement.photos} photos that the judged explainer had "
-        f"not seen: agreement with that class's scores of masked copies {agreement.mean:.3f} (95 % "
-        f"interval {agreement.low:.3f} to {agreement.high:.3f}; 0 is chance)"
+        f"Maps {which}, {found.photos} photos that the judged explainer had not seen: agreement "
+        f"with that class's scores of masked copies {found.mean:.3f} (95 % interval "
+        f"{found.low:.3f} to {found.high:.3f}; 0 is chance)"
     )
 
 

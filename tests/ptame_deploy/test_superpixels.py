@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.part_records import SuperpixelRecord
-from ptame_deploy.superpixels import Superpixels, to_lab
+from ptame_deploy.superpixels import Superpixels, _averaging, fits, to_lab
 
 pytestmark = pytest.mark.unit
 
@@ -152,3 +152,91 @@ def test_photos_of_other_sizes_and_flat_ones_are_taken():
 def test_maps_that_are_too_coarse_are_refused():
     with pytest.raises(InvalidInputError, match=r"14x14 are too coarse for 4x4 .*16 pixels"):
         Superpixels(RECORD, (14, 14))
+
+
+def soft_slic(image, record, tap_size):
+    """The method's equations with NumPy and loops; sizes that the taps' pixels divide evenly."""
+    height, width = (side * record.detail for side in tap_size)
+    pixels = image.shape[1] // height
+    small = image.reshape(3, height, pixels, width, pixels).mean((2, 4))
+    colour = rgb2lab(small.transpose(1, 2, 0))
+    colour = (colour - colour.mean((0, 1))) / record.compactness
+    rows, columns = (
+        ((np.arange(side) + 0.5) / side - 0.5) * record.grid for side in (height, width)
+    )
+    places = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1)
+    fine = np.concatenate([colour, places], axis=2) * (2 / record.softness) ** 0.5
+    detail = record.detail
+    coarse = fine.reshape(tap_size[0], detail, tap_size[1], detail, 5).mean((1, 3))
+    centres = np.stack(
+        [
+            cell.mean((0, 1))
+            for band in np.split(coarse, record.grid, axis=0)
+            for cell in np.split(band, record.grid, axis=1)
+        ]
+    )
+
+    def shares(points):
+        distances = ((points[:, None] - centres) ** 2).sum(2)
+        weights = np.exp(-distances / 2)
+        return weights / weights.sum(1, keepdims=True)
+
+    for _ in range(record.iterations - 1):
+        belonging = shares(coarse.reshape(-1, 5))
+        centres = belonging.T @ coarse.reshape(-1, 5) / belonging.sum(0)[:, None]
+    return shares(fine.reshape(-1, 5))
+
+
+@pytest.mark.parametrize(
+    ("detail", "iterations", "softness"), [(1, 1, 0.5), (1, 4, 0.3), (2, 3, 2)]
+)
+def test_regions_are_the_methods(real_photos, detail, iterations, softness):
+    """Soft k-means in Lab and place from the grid's cells, on a photo that is no square."""
+    size = (12, 18)
+    record = SuperpixelRecord(
+        grid=3, compactness=20, softness=softness, iterations=iterations, detail=detail
+    )
+    photo = Image.open(real_photos["chelsea"]).convert("RGB").resize((72, 48))
+    image = np.asarray(photo, np.float64).transpose(2, 0, 1) / 255
+    found = Superpixels(record, size).regions(torch.from_numpy(image)[None])[0].numpy()
+    np.testing.assert_allclose(found, soft_slic(image, record, size), atol=2e-3)
+
+
+def test_what_a_region_averages(real_photos):
+    """Each pixel gets its regions' means by its shares, and the part that is kept of its own."""
+    record = SuperpixelRecord(grid=3, kept=0.25, detail=1)
+    superpixels = Superpixels(record, (12, 18))
+    generator = torch.Generator().manual_seed(0)
+    regions = superpixels.regions(torch.rand(1, 3, 48, 72, generator=generator))
+    maps = torch.rand(1, 2, 12, 18, generator=generator)
+    shares = regions[0].double().numpy()
+    flat = maps[0].flatten(1).double().numpy()
+    means = (flat @ shares) / shares.sum(0)
+    expected = means @ shares.T + 0.25 * flat
+    found = superpixels.pool(regions, maps)[0].flatten(1).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_cells_that_cut_pixels_share_them():
+    """Four cells over ten pixels: two and a half each."""
+    expected = np.zeros((4, 10))
+    for cell in range(4):
+        for pixel in range(10):
+            expected[cell, pixel] = max(
+                0, min(pixel + 1, 2.5 * (cell + 1)) - max(pixel, 2.5 * cell)
+            )
+    found = _averaging(4, 10, torch.empty(0)).numpy()
+    np.testing.assert_allclose(found, expected / 2.5, atol=1e-6)
+
+
+def test_maps_are_enlarged_bilinearly():
+    superpixels = Superpixels(SuperpixelRecord(grid=4, detail=3), (16, 20))
+    maps = torch.rand(2, 3, 16, 20, generator=torch.Generator().manual_seed(0))
+    expected = functional.interpolate(maps, size=(48, 60), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(superpixels.enlarged(maps), expected)
+    assert Superpixels(RECORD, SIZE).enlarged(maps) is maps
+
+
+def test_maps_that_are_just_fine_enough_are_taken():
+    assert fits(RECORD, (16, 99))
+    assert not fits(RECORD, (99, 15))

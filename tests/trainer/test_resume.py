@@ -72,6 +72,9 @@ def test_a_finished_training_is_only_read(backbone, auxiliary, photos, tmp_path)
     )  # fmt: skip
     assert steps == []
     assert outcome(again) == outcome(first)
+    assert first.own_answers.photos == first.other_classes.photos == 4  # the photos left out
+    assert (again.own_answers, again.other_classes) == (first.own_answers, first.other_classes)
+    assert first.record["own_answers"] == first.own_answers.model_dump()
 
 
 def test_an_early_stop_survives_a_crash(backbone, auxiliary, photos, tmp_path):

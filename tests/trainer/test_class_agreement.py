@@ -1,4 +1,6 @@
-"""Maps of classes that are not the answer: whether they show what the classifier goes by."""
+"""Maps of the answer and of the class next to it: do they show what the classifier goes by?"""
+
+import json
 
 import numpy as np
 import pytest
@@ -8,10 +10,10 @@ from ptame_deploy.cautions import explains
 from ptame_deploy.explainer import ExplainerNet
 from ptame_deploy.own_features import OwnFeatures
 from trainer.amortised import CrossFit
+from trainer.class_agreement import PHOTOS, ClassAgreement, judge_classes
 from trainer.fitting import Fitting
 from trainer.loss_weights import LOSSES
 from trainer.module import ExplainerModule, OptimiserSettings
-from trainer.other_classes import PHOTOS, judge_other_classes
 from trainer.perturbation import MaskSettings
 from trainer.teacher import open_teacher
 
@@ -44,33 +46,43 @@ def judge(backbone, images):
         explainer.initialise_activation_map(fusion)
         weights, optimiser = LOSSES["vgg16"].weights, OptimiserSettings(1e-3, 0.0, 1)
         module = ExplainerModule(backbone, own, explainer, weights, optimiser)
-        return judge_other_classes(module, explainer, images, batch)
+        return judge_classes(module, explainer, images, batch)
 
     return call
 
 
-def test_maps_of_the_second_class_are_told_from_noise(judge, images):
+def test_maps_are_told_from_noise(judge, images):
     good = judge(torch.eye(6))
-    assert good.photos == len(images)
-    assert good.mean > 0.6
-    assert explains(good)
-    assert judge(torch.eye(6), batch=64).mean == pytest.approx(good.mean, abs=1e-5)
     wrong = judge(-torch.eye(6))
-    assert wrong.mean == pytest.approx(-good.mean, abs=0.3)
-    assert not explains(wrong)
     others = judge(torch.roll(torch.eye(6), 1, 0))  # each class has its neighbour's map
-    assert others.mean < good.mean / 2
+    by_one = judge(torch.eye(6), batch=64)
+    for which in ("own", "others"):
+        right = getattr(good, which)
+        assert right.photos == len(images)
+        assert right.mean > 0.6
+        assert explains(right)
+        assert getattr(by_one, which).mean == pytest.approx(right.mean, abs=1e-5)
+        assert getattr(wrong, which).mean == pytest.approx(-right.mean, abs=0.3)
+        assert not explains(getattr(wrong, which))
+        assert getattr(others, which).mean < right.mean / 2
+    assert good.own.mean != pytest.approx(good.others.mean, abs=1e-6)
 
 
 def test_so_many_photos_are_enough(judge, images):
-    many = np.concatenate([images] * 5)
-    assert judge(torch.eye(6), many).photos == PHOTOS
+    many = judge(torch.eye(6), np.concatenate([images] * 5))
+    assert many.own.photos == many.others.photos == PHOTOS
 
 
 def test_photos_whose_scores_do_not_depend_on_the_place_do_not_count(judge, images):
     black = np.zeros_like(images[:4])
-    assert judge(torch.eye(6), np.concatenate([images, black])).photos == len(images)
-    assert judge(torch.eye(6), black) is None
+    some = judge(torch.eye(6), np.concatenate([images, black]))
+    assert some.own.photos == some.others.photos == len(images)
+    assert judge(torch.eye(6), black) == ClassAgreement(None, None)
+
+
+def test_it_survives_a_checkpoint(judge, images):
+    for found in (judge(torch.eye(6)), ClassAgreement(judge(torch.eye(6)).own, None)):
+        assert ClassAgreement.from_record(json.loads(json.dumps(found.record()))) == found
 
 
 def test_the_recipe_for_few_photos_measures_the_same(backbone, judge, images):
@@ -84,6 +96,11 @@ def test_the_recipe_for_few_photos_measures_the_same(backbone, judge, images):
         for image in images:
             fitting.add(image)
     start = fitting.terms.start
-    found = fitting.judge_others(CrossFit(start, 1.0, [start] * 5))
-    assert found.photos == len(images)
-    assert found.mean == pytest.approx(judge(torch.eye(6)).mean, abs=0.02)
+    fit = CrossFit(start, 1.0, [start] * 5)
+    judged = judge(torch.eye(6))
+    for found, expected in (
+        (fitting.judge(fit).trained, judged.own),
+        (fitting.judge_others(fit), judged.others),
+    ):
+        assert found.photos == len(images)
+        assert found.mean == pytest.approx(expected.mean, abs=0.02)
