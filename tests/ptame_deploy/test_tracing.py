@@ -52,3 +52,46 @@ def test_a_failure_is_told_by_what_failed_first():
         traced(module)
     assert "\x1b" not in str(caught.value)
     assert module.fused_attn
+
+
+IN_PLACE: list[bool] = []
+
+
+class Activated(nn.Module):
+    """A convolution, an activation in place, and what is made of both."""
+
+    def __init__(self, *, shortcut):
+        super().__init__()
+        self.conv = nn.Conv1d(12, 12, 1)
+        self.act = nn.Hardswish(inplace=True)
+        self.shortcut = shortcut
+
+    def forward(self, x):
+        IN_PLACE.append(self.act.inplace)
+        before = self.conv(x)
+        after = self.act(before)
+        return before + after if self.shortcut else after
+
+
+@pytest.mark.parametrize("shortcut", [False, True])
+def test_activations_in_place_are_exported_as_they_answer(shortcut):
+    """With the shortcut, what the activation overwrote is read again: twice the activated."""
+    torch.manual_seed(0)
+    module = Activated(shortcut=shortcut).eval()
+    x = torch.randn(3, 12, 4)
+    with torch.no_grad():
+        expected = module(x.clone())
+        activated = functional.hardswish(module.conv(x))
+    torch.testing.assert_close(expected, 2 * activated if shortcut else activated)
+    graph = traced(module)
+    assert module.act.inplace
+    assert IN_PLACE[-1] == shortcut  # as it was traced: tracing in place takes twice as long
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], expected, atol=1e-6)
+
+
+def test_activations_are_as_they_were_after_a_failure():
+    module = nn.Sequential(nn.ReLU(inplace=True), BlockAttention(can_be_written_out=False))
+    with pytest.raises(CheckFailedError, match="only 4D query"):
+        traced(module)
+    assert module[0].inplace
