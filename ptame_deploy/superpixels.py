@@ -178,5 +178,4 @@ def _averaging(cells: int, side: int, like: Tensor) -> Tensor:
     edges = torch.arange(side + 1, dtype=torch.float32, device=like.device) * (cells / side)
     cell = torch.arange(cells, dtype=torch.float32, device=like.device)[:, None]
     shares = torch.minimum(edges[1:], cell + 1) - torch.maximum(edges[:-1], cell)
-    shares = shares.clamp(min=0)
-    return shares / shares.sum(1, keepdim=True)
+    return shares.clamp(min=0)  # in cells, so that each row's sum is 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ptame_deploy.cli import run
-from tests.conftest import TINY_OPTIONS
+from tests.conftest import OWN_OPTIONS, TINY_OPTIONS
 
 pytestmark = pytest.mark.integration
 
@@ -64,13 +64,13 @@ def sources(tmp_path, tiny_file, tiny_artifact, make_photos):
 def words(command, sources, out):
     """Return a command line that writes to a place, and what it makes there."""
     graph, photos = str(sources["graph"]), str(sources["photos"])
-    networks = ["--backbone", sources["classifier"], *TINY_OPTIONS]
+    classifier = ["--backbone", sources["classifier"]]
     quick = ["--methods", "gaussian,random", "--measures", "insertion", "--steps", "4", "--limit",
              "4", "--sanity-photos", "0", "--threads", "1"]  # fmt: skip
     return {
-        "export": ["export", *networks, "-o", out],
-        "train": ["train", photos, *networks, "--masks", "4", "--allow-no-gain", "--no-cache",
-                  "-o", out],
+        "export": ["export", *classifier, *OWN_OPTIONS, "-o", out],
+        "train": ["train", photos, *classifier, *TINY_OPTIONS, "--masks", "4", "--allow-no-gain",
+                  "--no-cache", "-o", out],
         "quantize": ["quantize", graph, photos, "--precision", "fp16", "--allow-drift",
                      "--max-kept", "0", "-o", out],
         "build": ["build", graph, "--runtime", "tensorrt-rtx", "-o", out],

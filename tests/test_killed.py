@@ -16,7 +16,7 @@ from ptame_deploy.artifact_files import read_manifest
 from ptame_deploy.artifacts import ExplainerManifest, GraphManifest
 from ptame_deploy.cli import run
 from ptame_deploy.errors import InvalidInputError
-from tests.conftest import TINY_OPTIONS
+from tests.conftest import OWN_OPTIONS
 
 pytestmark = pytest.mark.integration
 EVEN, LAST = 2, 6  # points of a command: some over all its changes, and its last ones
@@ -78,7 +78,7 @@ def swap(folder, old):
 
 def test_export_leaves_the_old_graph_or_the_new_one(kill, tiny_file, tiny_artifact, tmp_path):
     out = tmp_path / "out"
-    words = ["-q", "export", "--backbone", f"{tiny_file}:build", *TINY_OPTIONS, "--top-k", "1"]
+    words = ["-q", "export", "--backbone", f"{tiny_file}:build", *OWN_OPTIONS, "--top-k", "1"]
     first = json.loads((tiny_artifact / "model.json").read_text())["top_k"]
     found = []
 
@@ -99,7 +99,7 @@ def test_train_leaves_no_half_explainer(kill, tiny_file, make_photos, tmp_path):
     photos.mkdir()
     make_photos(photos, 24)
     words = ["-q", "train", photos, "--backbone", f"{tiny_file}:build", "--masks", "4"]
-    sizes = [*TINY_OPTIONS, "--allow-no-gain", "-o", out]
+    sizes = [*OWN_OPTIONS, "--allow-no-gain", "-o", out]
     found = []
 
     def after():

@@ -145,10 +145,10 @@ def test_corrupt_artifact_is_4(tiny_artifact, photo_folder, tmp_path, capsys):
     assert "cut short" in capsys.readouterr().err
 
 
-def test_class_names_are_found_and_printed(export_tiny, photo_folder, tmp_path, capsys):
+def test_class_names_are_found_and_printed(export_own, photo_folder, tmp_path, capsys):
     names = tmp_path / "names.txt"
     names.write_text("\n".join(f"Ding {i}" for i in range(10)))
-    assert export_tiny(tmp_path / "m", "--classes", "input", "--class-names", str(names)) == 0
+    assert export_own(tmp_path / "m", "--classes", "input", "--class-names", str(names)) == 0
     arguments = ["explain", str(tmp_path / "m"), str(photo_folder), "-o", str(tmp_path / "o")]
     assert run([*arguments, "-c", "Ding 4"]) == 0
     assert {row["class_name"] for row in table(tmp_path / "o")} == {"Ding 4"}
@@ -200,10 +200,10 @@ def test_another_graphs_maps_stand_beside(
 
 
 def test_a_graph_of_another_classifier_cannot_stand_beside(
-    tiny_artifact, export_tiny, photo_folder, tmp_path, capsys
+    tiny_artifact, export_own, photo_folder, tmp_path, capsys
 ):
     other = tmp_path / "other"
-    assert export_tiny(other, "--mean", "0.1,0.1,0.1") == 0
+    assert export_own(other, "--mean", "0.1,0.1,0.1") == 0
     words = ["explain", str(tiny_artifact), str(photo_folder), "-o", str(tmp_path / "out")]
     assert run([*words, "--beside", str(other)]) == 2
     assert "other cannot stand beside" in capsys.readouterr().err

@@ -64,9 +64,9 @@ def test_parity_is_printed_line_by_line(tmp_path, export_tiny, capsys):
     assert "starts at random and its maps mean nothing" in said.err
 
 
-def test_preprocessing_is_carried(tmp_path, export_tiny):
+def test_preprocessing_is_carried(tmp_path, export_own):
     options = ["--mean", "0,0,0", "--std", "1,1,1", "--interpolation", "bicubic"]
-    assert export_tiny(tmp_path / "m", *options) == 0
+    assert export_own(tmp_path / "m", *options) == 0
     assert manifest(tmp_path / "m")["preprocessing"] == {
         "input_size": [64, 64],
         "resize": 72,
@@ -249,10 +249,10 @@ def test_bad_options_are_2(tmp_path, export_tiny, capsys, options, message):
     assert not (tmp_path / "m").exists()
 
 
-def test_a_failed_check_is_1_and_the_old_artifact_stays(tmp_path, export_tiny, capsys):
-    assert export_tiny(tmp_path / "m") == 0
+def test_a_failed_check_is_1_and_the_old_artifact_stays(tmp_path, export_own, capsys):
+    assert export_own(tmp_path / "m") == 0
     before = contents(tmp_path / "m")
-    assert export_tiny(tmp_path / "m", factory="zero_head") == 1
+    assert export_own(tmp_path / "m", factory="zero_head") == 1
     assert "do not depend on the image" in capsys.readouterr().err
     assert contents(tmp_path / "m") == before
 
@@ -282,7 +282,7 @@ def test_an_unwritable_folder_is_2(tmp_path, export_tiny, capsys):
         assert export_tiny(tmp_path / "locked" / "m") == 2
 
 
-def test_a_full_disk_is_3_and_leaves_nothing(tmp_path, export_tiny, capsys):
+def test_a_full_disk_is_3_and_leaves_nothing(tmp_path, export_own, capsys):
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full")
@@ -293,7 +293,7 @@ def test_a_full_disk_is_3_and_leaves_nothing(tmp_path, export_tiny, capsys):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ptame_deploy.graph_file.onnx.save", save)
-        assert export_tiny(tmp_path / "m") == 3
+        assert export_own(tmp_path / "m") == 3
     assert "No room left on the disk" in capsys.readouterr().err
     assert not (tmp_path / "m").exists()
 

@@ -28,16 +28,16 @@ def test_a_contrast_is_the_difference_of_two_maps():
 
 
 @pytest.fixture(scope="module")
-def best(tmp_path_factory, export_tiny):
+def best(tmp_path_factory, export_own):
     directory = tmp_path_factory.mktemp("contrast") / "best"
-    assert export_tiny(directory, "--contrast", "--top-k", "3") == 0
+    assert export_own(directory, "--contrast", "--top-k", "3") == 0
     return directory
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory, export_tiny):
+def given(tmp_path_factory, export_own):
     directory = tmp_path_factory.mktemp("contrast") / "given"
-    assert export_tiny(directory, "--contrast", "--classes", "input") == 0
+    assert export_own(directory, "--contrast", "--classes", "input") == 0
     return directory
 
 

@@ -102,8 +102,8 @@ def test_input_sized_maps_are_the_native_ones_resized(tmp_path, export_tiny, tin
 
 
 @pytest.mark.parametrize("opset", [19, 21])
-def test_opset_is_the_one_asked_for(tmp_path, export_tiny, opset):
-    assert export_tiny(tmp_path / "m", "--opset", str(opset)) == 0
+def test_opset_is_the_one_asked_for(tmp_path, export_own, opset):
+    assert export_own(tmp_path / "m", "--opset", str(opset)) == 0
     assert onnx.load(tmp_path / "m" / "model.onnx").opset_import[0].version == opset
     assert json.loads((tmp_path / "m" / "model.json").read_text())["opset"] == opset
 

@@ -150,8 +150,8 @@ def test_photos_of_other_sizes_and_flat_ones_are_taken():
 
 
 def test_maps_that_are_too_coarse_are_refused():
-    with pytest.raises(InvalidInputError, match=r"14x14 are too coarse for 4x4 .*16 pixels"):
-        Superpixels(RECORD, (14, 14))
+    with pytest.raises(InvalidInputError, match=r"14x15 are too coarse for 4x4 .*16 pixels"):
+        Superpixels(RECORD, (14, 15))
 
 
 def soft_slic(image, record, tap_size):
@@ -188,15 +188,16 @@ def soft_slic(image, record, tap_size):
 
 
 @pytest.mark.parametrize(
-    ("detail", "iterations", "softness"), [(1, 1, 0.5), (1, 4, 0.3), (2, 3, 2)]
+    ("detail", "iterations", "softness", "scale"),
+    [(1, 1, 0.5, 4), (1, 4, 0.3, 4), (1, 2, 0.3, 8), (2, 3, 2, 4), (4, 2, 1, 4), (8, 2, 0.3, 8)],
 )
-def test_regions_are_the_methods(real_photos, detail, iterations, softness):
+def test_regions_are_the_methods(real_photos, detail, iterations, softness, scale):
     """Soft k-means in Lab and place from the grid's cells, on a photo that is no square."""
     size = (12, 18)
     record = SuperpixelRecord(
         grid=3, compactness=20, softness=softness, iterations=iterations, detail=detail
     )
-    photo = Image.open(real_photos["chelsea"]).convert("RGB").resize((72, 48))
+    photo = Image.open(real_photos["chelsea"]).convert("RGB").resize((18 * scale, 12 * scale))
     image = np.asarray(photo, np.float64).transpose(2, 0, 1) / 255
     found = Superpixels(record, size).regions(torch.from_numpy(image)[None])[0].numpy()
     np.testing.assert_allclose(found, soft_slic(image, record, size), atol=2e-3)
@@ -217,16 +218,15 @@ def test_what_a_region_averages(real_photos):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_cells_that_cut_pixels_share_them():
-    """Four cells over ten pixels: two and a half each."""
-    expected = np.zeros((4, 10))
-    for cell in range(4):
-        for pixel in range(10):
-            expected[cell, pixel] = max(
-                0, min(pixel + 1, 2.5 * (cell + 1)) - max(pixel, 2.5 * cell)
-            )
-    found = _averaging(4, 10, torch.empty(0)).numpy()
-    np.testing.assert_allclose(found, expected / 2.5, atol=1e-6)
+@pytest.mark.parametrize(("cells", "side"), [(4, 10), (3, 7)])
+def test_cells_that_cut_pixels_share_them(cells, side):
+    """Of ten pixels, four cells have two and a half each."""
+    wide = side / cells
+    expected = [
+        [max(0, min(x + 1, wide * (cell + 1)) - max(x, wide * cell)) / wide for x in range(side)]
+        for cell in range(cells)
+    ]
+    np.testing.assert_allclose(_averaging(cells, side, torch.empty(0)).numpy(), expected, atol=1e-6)
 
 
 def test_maps_are_enlarged_bilinearly():
@@ -235,6 +235,7 @@ def test_maps_are_enlarged_bilinearly():
     expected = functional.interpolate(maps, size=(48, 60), mode="bilinear", align_corners=False)
     torch.testing.assert_close(superpixels.enlarged(maps), expected)
     assert Superpixels(RECORD, SIZE).enlarged(maps) is maps
+    assert not superpixels.state_dict()  # nothing of it is a weight
 
 
 def test_maps_that_are_just_fine_enough_are_taken():

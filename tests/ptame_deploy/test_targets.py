@@ -22,17 +22,17 @@ def names(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def targeted(tmp_path_factory, export_tiny, names):
+def targeted(tmp_path_factory, export_own, names):
     directory = tmp_path_factory.mktemp("targets") / "model"
     chosen = ["--target", "Ding 7", "--target", "2", "--target", "7"]
-    assert export_tiny(directory, *chosen, "--class-names", str(names)) == 0
+    assert export_own(directory, *chosen, "--class-names", str(names)) == 0
     return directory
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory, export_tiny):
+def asked(tmp_path_factory, export_own):
     directory = tmp_path_factory.mktemp("targets") / "asked"
-    assert export_tiny(directory, "--classes", "input") == 0
+    assert export_own(directory, "--classes", "input") == 0
     return directory
 
 
@@ -54,12 +54,12 @@ def test_it_says_so(targeted, real_photos, tmp_path, capsys):
     assert "explains Ding 7, Ding 2, whatever the answer" in capsys.readouterr().err
 
 
-def test_a_named_class_is_held_against_the_best_other_one(tmp_path, export_tiny, real_photos):
+def test_a_named_class_is_held_against_the_best_other_one(tmp_path, export_own, real_photos):
     photo = real_photos["chelsea"]
-    assert export_tiny(tmp_path / "best", "--contrast", "--top-k", "2") == 0
+    assert export_own(tmp_path / "best", "--contrast", "--top-k", "2") == 0
     first, second = Explainer.load(tmp_path / "best")(photo).class_index[0].tolist()
     chosen = ["--target", str(second), "--target", str(first)]
-    assert export_tiny(tmp_path / "named", "--contrast", *chosen) == 0
+    assert export_own(tmp_path / "named", "--contrast", *chosen) == 0
     found = Explainer.load(tmp_path / "named")(photo)
     assert found.class_index.tolist() == [[second, first]]
     assert found.against.tolist() == [[first, second]]
