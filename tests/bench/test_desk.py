@@ -76,8 +76,8 @@ def test_grad_cam_needs_the_classifiers_own_source(tiny_artifact, tiny_file, tmp
         alone.rival(GRAD_CAM, look, 0)
 
 
-def test_contrasts_and_chosen_classes(export_tiny, tiny_classes_artifact, tmp_path, photo):
-    assert export_tiny(tmp_path / "contrast", "--contrast") == 0
+def test_contrasts_and_chosen_classes(export_own, tiny_classes_artifact, tmp_path, photo):
+    assert export_own(tmp_path / "contrast", "--contrast") == 0
     with pytest.raises(InvalidInputError, match="without --contrast"):
         Desk(tmp_path / "contrast", tmp_path)
     desk = Desk(tiny_classes_artifact, tmp_path)  # uint8, told its classes

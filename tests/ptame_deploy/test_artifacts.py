@@ -204,8 +204,8 @@ def test_what_is_doubted_or_assumed_of_a_classifier_stays_with_its_graph(tiny_ar
     assert any("(if not: --mean, --std)" in caution for caution in cautions)
 
 
-def test_a_graph_of_the_answer_alone_has_no_other_classes(tmp_path, export_tiny):
-    assert export_tiny(tmp_path / "one", "--top-k", "1") == 0
+def test_a_graph_of_the_answer_alone_has_no_other_classes(tmp_path, export_own):
+    assert export_own(tmp_path / "one", "--top-k", "1") == 0
     found = read(tmp_path / "one").model_dump()
     found["explainer"]["other_classes"] = {"mean": 0.0, "low": -0.1, "high": 0.1, "photos": 40}
     assert not any("classes other than" in c for c in GraphManifest.model_validate(found).cautions)

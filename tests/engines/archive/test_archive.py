@@ -177,10 +177,10 @@ def test_other_settings_are_refused(make_archive, photos, tmp_path, changed, say
         make_archive([photos], tmp_path / "out", changed=changed)
 
 
-def test_another_model_or_other_photos_are_refused(make_archive, photos, tmp_path, export_tiny):
+def test_another_model_or_other_photos_are_refused(make_archive, photos, tmp_path, export_own):
     make_archive([photos], tmp_path / "out")
     other = tmp_path / "other"
-    assert export_tiny(other, "--top-k", "3") == 0
+    assert export_own(other, "--top-k", "3") == 0
     with pytest.raises(InvalidInputError, match="another model"):
         make_archive([photos], tmp_path / "out", model=other)
     (photos / "new.png").write_bytes((photos / "00.png").read_bytes())

@@ -67,9 +67,9 @@ def test_answers_are_pythons(built, tiny_artifact, photos, tmp_path):
     assert_equal(built, tiny_artifact, paths, tmp_path, "--batch", "4")
 
 
-def test_multi_label_probabilities_are_each_for_itself(built, export_tiny, photos, tmp_path):
+def test_multi_label_probabilities_are_each_for_itself(built, export_own, photos, tmp_path):
     model, some = tmp_path / "model", tmp_path / "some"
-    assert export_tiny(model, "--head", "sigmoid", "--top-k", "10") == 0
+    assert export_own(model, "--head", "sigmoid", "--top-k", "10") == 0
     some.mkdir()
     shutil.copy(photos / "rgb.png", some)
     assert_equal(built, model, some, tmp_path)
@@ -78,10 +78,10 @@ def test_multi_label_probabilities_are_each_for_itself(built, export_tiny, photo
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bicubic", "lanczos"])
 @pytest.mark.parametrize("size", ["50", "200"])
-def test_every_interpolation_up_and_down(built, export_tiny, photos, tmp_path, interpolation, size):
+def test_every_interpolation_up_and_down(built, export_own, photos, tmp_path, interpolation, size):
     """50 is smaller than the crop, whose border is black then."""
     model, some = tmp_path / "model", tmp_path / "some"
-    assert export_tiny(model, "--interpolation", interpolation, "--resize", size) == 0
+    assert export_own(model, "--interpolation", interpolation, "--resize", size) == 0
     some.mkdir()
     for name in ("rgb.png", "tall.jpg", "small.png"):
         shutil.copy(photos / name, some)

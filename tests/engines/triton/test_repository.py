@@ -49,10 +49,10 @@ def test_the_configuration_is_the_graphs_own(tiny_artifact, tmp_path, capsys):
     assert [path.name for path in served.parent.iterdir()] == ["model.onnx"]
 
 
-def test_classes_as_an_input_and_class_names(tiny_classes_artifact, export_tiny, tmp_path):
+def test_classes_as_an_input_and_class_names(tiny_classes_artifact, export_own, tmp_path):
     names = tmp_path / "names.json"
     names.write_text(json.dumps(["two\nlines", *map(str, range(9))]))
-    assert export_tiny(tmp_path / "named", "--class-names", str(names)) == 0
+    assert export_own(tmp_path / "named", "--class-names", str(names)) == 0
     words = [str(tiny_classes_artifact), str(tmp_path / "named"), "-o", str(tmp_path / "models")]
     assert run(["triton", *words, "--no-batching", "--no-warmup", "--gpu", "--threads", "2"]) == 0
     config = read(tmp_path / "models/model")
@@ -215,7 +215,7 @@ def test_an_engines_profile_bounds_the_batch(tiny_artifact, tmp_path, monkeypatc
         write_models([Wanted(artifact, "e3", serving)], models, also_classifier=True)
 
 
-def test_a_second_version_stands_beside_the_first(tiny_artifact, export_tiny, tmp_path, capsys):
+def test_a_second_version_stands_beside_the_first(tiny_artifact, export_own, tmp_path, capsys):
     repository = tmp_path / "models"
     words = ["triton", str(tiny_artifact), "-o", str(repository), "--name", "tiny"]
     assert run(words) == 0
@@ -228,7 +228,7 @@ def test_a_second_version_stands_beside_the_first(tiny_artifact, export_tiny, tm
         "config.pbtxt",
     ]
     other = tmp_path / "other"
-    assert export_tiny(other, "--top-k", "3") == 0
+    assert export_own(other, "--top-k", "3") == 0
     words[1] = str(other)
     assert run([*words, "--model-version", "3"]) == 2
     assert "has other outputs" in capsys.readouterr().err
