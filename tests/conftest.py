@@ -1,5 +1,6 @@
 """Fixtures that many tests share: a small classifier of a user's own, its graph, real photos."""
 
+import fcntl
 import os
 import signal
 from collections.abc import Callable
@@ -178,40 +179,64 @@ def export_own(tiny_file) -> Callable[..., int]:
 
 
 @pytest.fixture(scope="session")
-def tiny_artifact(tmp_path_factory, export_tiny) -> Path:
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Let one worker make what all of them read, at a path that it is given; none writes there."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once"
+    folder.mkdir(exist_ok=True)
+
+    def call(name: str, make: Callable[[Path], object]) -> Path:
+        with (folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (folder / name).exists():
+                make(folder / name)
+        return folder / name
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def exported_once(made_once, export_tiny) -> Callable[..., Path]:
+    """Export as `export_tiny` does, for all workers."""
+
+    def call(name: str, *options: str, factory: str = "build") -> Path:
+        def make(directory: Path) -> None:
+            assert export_tiny(directory, *options, factory=factory) == 0
+
+        return made_once(name, make)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(exported_once) -> Path:
     """An exported graph that explains the two best classes."""
-    directory = tmp_path_factory.mktemp("artifact") / "model"
-    assert export_tiny(directory, "--top-k", "2") == 0
-    return directory
+    return exported_once("two-best", "--top-k", "2")
 
 
 @pytest.fixture(scope="session")
-def tiny_classes_artifact(tmp_path_factory, export_tiny) -> Path:
+def tiny_classes_artifact(exported_once) -> Path:
     """An exported graph that takes the classes to explain, and uint8 images."""
-    directory = tmp_path_factory.mktemp("artifact") / "model"
-    assert export_tiny(directory, "--classes", "input", "--input", "uint8") == 0
-    return directory
+    return exported_once("classes-input", "--classes", "input", "--input", "uint8")
 
 
 @pytest.fixture(scope="session")
-def transformer_artifact(tmp_path_factory, export_tiny) -> Path:
+def transformer_artifact(exported_once) -> Path:
     """An exported graph of a small transformer; takes the classes to explain."""
-    directory = tmp_path_factory.mktemp("artifact") / "model"
-    assert export_tiny(directory, "--classes", "input", factory="transformer") == 0
-    return directory
+    return exported_once("transformer", "--classes", "input", factory="transformer")
 
 
 @pytest.fixture(scope="session")
-def torchvision_artifact(tmp_path_factory) -> Callable[[str], Path]:
-    """Export a torchvision classifier with random weights; each only once in a session."""
-    base = tmp_path_factory.mktemp("torchvision")
+def torchvision_artifact(made_once) -> Callable[[str], Path]:
+    """Export a torchvision classifier with random weights; each only once."""
 
     def export(name: str) -> Path:
-        if not (base / name).exists():
+        def make(directory: Path) -> None:
             options = ["--weights", "random", "--auxiliary-weights", "random"]
             arguments = ["export", "--backbone", name, "--auxiliary", "resnet18", *options]
-            assert run([*arguments, "-o", str(base / name)]) == 0
-        return base / name
+            assert run([*arguments, "-o", str(directory)]) == 0
+
+        return made_once(name, make)
 
     return export
 

@@ -61,12 +61,13 @@ def cmake():
 
 
 @pytest.fixture(scope="session")
-def library(builds):
+def library(builds, done_once):
     """ONNX Runtime's library under the names that a linker and a loader look for."""
     try:
-        return link_onnxruntime(builds / "links")
+        done_once("cpp-links", lambda: link_onnxruntime(builds / "links"))
     except MissingRequirementError as error:
         pytest.skip(str(error))
+    return builds / "links/libonnxruntime.so"
 
 
 @pytest.fixture(scope="session")
@@ -80,22 +81,42 @@ def tools():
 
 
 @pytest.fixture(scope="session")
-def builds(tmp_path_factory):
+def builds(made_once):
     """Where the builds are: a folder that is kept where PTAME_CPP_BUILDS names one."""
     kept = os.environ.get("PTAME_CPP_BUILDS")
-    return Path(kept).resolve() if kept else tmp_path_factory.mktemp("cpp")
+    return Path(kept).resolve() if kept else made_once("cpp", Path.mkdir)
 
 
-def build(folder, arguments, *libraries, sanitize=True):
+@pytest.fixture(scope="session")
+def done_once(made_once):
+    """Let one of all workers do a thing, in each session anew."""
+
+    def call(name, do):
+        def make(marker):
+            do()
+            marker.touch()
+
+        made_once(name, make)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def build(builds, done_once):
     """Configure and build the library, and say how its programs are run."""
+
+    def call(name, arguments, *libraries, sanitize=True):
+        found = prepare(builds / name, arguments, *libraries)
+        done_once(f"cpp-{name}", lambda: compile_library(found, sanitize=sanitize))
+        return found
+
+    return call
+
+
+def prepare(folder, arguments, *libraries):
+    """Describe a build before it is made."""
     arguments = ["-G", "Ninja", f"-DNLOHMANN_JSON_INCLUDE_DIR={HEADERS}", *arguments]
-    # One pass over the headers is a third of the work; the example is built file by file.
-    unity = ["-DCMAKE_UNITY_BUILD=ON", "-DCMAKE_UNITY_BUILD_BATCH_SIZE=0"]
-    options = [*unity, f"-DPTAME_SANITIZE={sanitize}", "-DCMAKE_BUILD_TYPE=Debug"]
-    call_cmake("-S", ROOT / "engines/cpp", "-B", folder, *arguments, *options)
-    call_cmake("--build", folder)
     suppressions = folder / "leaks.txt"
-    suppressions.write_text(LEAKS)
     environment = os.environ | {
         "ASAN_OPTIONS": "detect_leaks=1",
         "LSAN_OPTIONS": f"suppressions={suppressions}:print_suppressions=0",
@@ -104,12 +125,22 @@ def build(folder, arguments, *libraries, sanitize=True):
     return Build(folder, arguments, environment)
 
 
+def compile_library(build, *, sanitize):
+    """Configure and build."""
+    # One pass over the headers is a third of the work; the example is built file by file.
+    unity = ["-DCMAKE_UNITY_BUILD=ON", "-DCMAKE_UNITY_BUILD_BATCH_SIZE=0"]
+    options = [*unity, f"-DPTAME_SANITIZE={sanitize}", "-DCMAKE_BUILD_TYPE=Debug"]
+    call_cmake("-S", ROOT / "engines/cpp", "-B", build.folder, *build.arguments, *options)
+    call_cmake("--build", build.folder)
+    (build.folder / "leaks.txt").write_text(LEAKS)
+
+
 @pytest.fixture(scope="session")
-def built(builds, tools, library):
+def built(build, tools, library):
     arguments = [
         f"-DONNXRUNTIME_INCLUDE_DIR={HEADERS / 'onnxruntime'}", f"-DONNXRUNTIME_LIBRARY={library}",
     ]  # fmt: skip
-    return build(builds / "onnxruntime", arguments, library.parent)
+    return build("onnxruntime", arguments, library.parent)
 
 
 @pytest.fixture(scope="session")
@@ -121,16 +152,17 @@ def cuda_headers(tools):
 
 
 @pytest.fixture(scope="session")
-def doubles(builds, cuda_headers, library):
+def doubles(builds, done_once, cuda_headers, library):
     """A folder with doubles of CUDA's runtime and of TensorRT."""
     folder = builds / "doubles"
     folder.mkdir(parents=True, exist_ok=True)
-    build_doubles(folder, [TENSORRT, cuda_headers, HEADERS / "onnxruntime"], library)
+    includes = [TENSORRT, cuda_headers, HEADERS / "onnxruntime"]
+    done_once("cpp-doubles", lambda: build_doubles(folder, includes, library))
     return folder
 
 
 @pytest.fixture(scope="session")
-def built_tensorrt(builds, doubles, cuda_headers, library):
+def built_tensorrt(build, doubles, cuda_headers, library):
     """The library for TensorRT: its real headers, and doubles of its and CUDA's library."""
     arguments = [
         "-DPTAME_BACKEND=tensorrt",
@@ -139,11 +171,11 @@ def built_tensorrt(builds, doubles, cuda_headers, library):
         f"-DCUDA_RUNTIME_INCLUDE_DIR={cuda_headers}",
         f"-DCUDA_RUNTIME_LIBRARY={doubles / 'libcudart.so.13'}",
     ]
-    return build(builds / "tensorrt", arguments, doubles, library.parent)
+    return build("tensorrt", arguments, doubles, library.parent)
 
 
 @pytest.fixture(scope="session")
-def built_rtx(builds, cuda_headers):
+def built_rtx(build, builds, done_once, cuda_headers):
     """The library for TensorRT for RTX, with the real libraries of it and of CUDA's runtime.
 
     Its headers are TensorRT's, with the names added that only it has. So what it does with an
@@ -151,7 +183,8 @@ def built_rtx(builds, cuda_headers):
     """
     rtx = pytest.importorskip("tensorrt_rtx_libs", reason="extra: rtx")
     (found,) = Path(rtx.__file__).parent.glob("libtensorrt_rtx.so.*")
-    headers = rtx_headers(TENSORRT, builds / "rtx-headers")
+    headers = builds / "rtx-headers"
+    done_once("cpp-rtx-headers", lambda: rtx_headers(TENSORRT, headers))
     arguments = [
         "-DPTAME_BACKEND=tensorrt-rtx",
         f"-DTENSORRT_INCLUDE_DIR={headers}",
@@ -159,7 +192,7 @@ def built_rtx(builds, cuda_headers):
         f"-DCUDA_RUNTIME_INCLUDE_DIR={cuda_headers}",
         f"-DCUDA_RUNTIME_LIBRARY={CUDA / 'lib/libcudart.so.13'}",
     ]
-    return build(builds / "tensorrt-rtx", arguments, found.parent, CUDA / "lib", sanitize=False)
+    return build("tensorrt-rtx", arguments, found.parent, CUDA / "lib", sanitize=False)
 
 
 @pytest.fixture
