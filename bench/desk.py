@@ -174,9 +174,7 @@ def _grad_cam(backbone: "Backbone", manifest: GraphManifest, judge: Judge) -> Me
     from bench.methods.cam import cam_methods
     from bench.methods.source import ClassifierSource
 
-    if backbone.weights.sha256 != manifest.classifier.weights.sha256:
-        message = f"--backbone {backbone.name} has other weights than the classifier in the graph."
-        raise InvalidInputError(message)
+    manifest.classifier.check_same_weights(backbone.weights)
     for row in cam_methods(ClassifierSource(backbone), judge):
         if row.name == "grad-cam" and isinstance(row, Method):
             return row

@@ -7,22 +7,24 @@ from bench.device import describe_device
 from bench.figures import figure_line
 from bench.results import Figure, SpeedReport, SuiteReport
 from ptame_deploy.artifact_files import manifest_json
-from ptame_deploy.cli import INTERRUPTED, console
+from ptame_deploy.cli import INTERRUPTED, console, tell
 from ptame_deploy.errors import CheckFailedError, PtameError
 from ptame_deploy.provenance import Provenance
 from ptame_deploy.storage import write_text
 
 
 def exit_code(run: Callable[[], None]) -> int:
-    """Run a benchmark; its errors are printed, and become the exit codes of ``ptame``."""
+    """Run a benchmark; its errors are printed, and become the exit codes of ``ptame``.
+
+    A bug keeps its traceback: whoever runs a benchmark has the source at hand.
+    """
     try:
         run()
-    except PtameError as error:
-        console.error(str(error))
-        return error.exit_code
     except KeyboardInterrupt:
         console.error("Interrupted.")
         return INTERRUPTED
+    except (PtameError, OSError, ImportError, MemoryError) as error:
+        return tell(error)
     return 0
 
 

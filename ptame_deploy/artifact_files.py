@@ -91,13 +91,7 @@ def read_manifest(directory: Path, name: str, model: type[Manifest]) -> Manifest
     except (OSError, ValueError, RecursionError) as error:
         message = f"{path} cannot be read as JSON ({error}). Make the artifact again."
         raise ArtifactError(message) from error
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        message = (
-            f"{path} has schema version {version}; this ptame-deploy reads up to {SCHEMA_VERSION}. "
-            "Update ptame-deploy."
-        )
-        raise ArtifactError(message)
+    check_schema_version(data, str(path))
     try:
         manifest = model.model_validate(data)
     except ValidationError as error:
@@ -106,6 +100,25 @@ def read_manifest(directory: Path, name: str, model: type[Manifest]) -> Manifest
     for file_name, record in manifest.files.items():
         _check_file(directory, file_name, record)
     return manifest
+
+
+def check_schema_version(data: object, where: str) -> None:
+    """Refuse a document that a newer ptame-deploy wrote.
+
+    Args:
+        data: parsed JSON, not validated yet: newer fields would be told as faults.
+        where: it was read from.
+
+    Raises:
+        ArtifactError: its ``schema_version`` is newer.
+    """
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        message = (
+            f"{where} has schema version {version}; this ptame-deploy reads up to "
+            f"{SCHEMA_VERSION}. Update ptame-deploy."
+        )
+        raise ArtifactError(message)
 
 
 def _check_file(directory: Path, name: str, record: FileRecord) -> None:

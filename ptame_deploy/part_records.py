@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ptame_deploy.bootstrap import Interval
+from ptame_deploy.errors import ArtifactError
 from ptame_deploy.heads import Head
 from ptame_deploy.records import Record
 
@@ -58,6 +59,22 @@ class ClassifierRecord(Record):
                 message = f"class name {name[:50]!r} is not text, or over {MAX_NAME_LENGTH} long"
                 raise ValueError(message)
         return self
+
+    def check_same_weights(self, weights: WeightsRecord) -> None:
+        """Refuse another classifier's source beside a graph of this one.
+
+        Args:
+            weights: of what ``--backbone`` named.
+
+        Raises:
+            ArtifactError: they are others.
+        """
+        if weights.sha256 != self.weights.sha256:
+            message = (
+                f"--backbone has other weights than the classifier in the graph ({self.name}): "
+                "their maps must not stand side by side."
+            )
+            raise ArtifactError(message)
 
 
 class SuperpixelRecord(Record):

@@ -1,15 +1,14 @@
 """Networks of torchvision and timm with their published weights, by download or from a package."""
 
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources, util
-from urllib.parse import urlsplit
 
 from torch import Tensor, nn
 
 from ptame_deploy.errors import ArtifactError, MissingRequirementError
+from ptame_deploy.hub import is_out_of_reach
 from ptame_deploy.storage import sha256_of_file
 from ptame_deploy.vision import import_timm, import_torchvision
 from ptame_deploy.weights import RANDOM, load_state, load_state_in_order, read_state_dict
@@ -118,8 +117,7 @@ def build_timm(name: str, *, pretrained: bool) -> tuple[nn.Module, str]:
 
     offline = constants.HF_HUB_OFFLINE
     try:
-        # Without a network the hub's client would retry for most of a minute: use its cache alone.
-        constants.HF_HUB_OFFLINE = offline or not _resolves(constants.ENDPOINT)
+        constants.HF_HUB_OFFLINE = offline or is_out_of_reach()  # then its cache alone is used
         with _downloading(f"timm:{name}"):
             return timm.create_model(name, pretrained=True), f"timm {name}"
     finally:
@@ -143,12 +141,3 @@ def _downloading(what: str) -> Iterator[None]:
             "measure latency only."
         )
         raise MissingRequirementError(message) from error
-
-
-def _resolves(url: str) -> bool:
-    parts = urlsplit(url)
-    try:
-        socket.getaddrinfo(parts.hostname, parts.port or 443)
-    except OSError:
-        return False
-    return True

@@ -20,10 +20,8 @@ CORE = {
     "ptame_deploy/heads.py": ["tests/ptame_deploy/test_heads.py"],
     "ptame_deploy/bootstrap.py": ["tests/ptame_deploy/test_bootstrap.py"],
     "ptame_deploy/class_maps.py": ["tests/ptame_deploy/test_explainer.py"],
-    "ptame_deploy/fused.py": [
-        "tests/ptame_deploy/test_explainer.py",
-        "tests/ptame_deploy/test_contrast.py",
-    ],
+    "ptame_deploy/fused.py": ["tests/ptame_deploy/test_fused.py"],
+    "ptame_deploy/preprocessing.py": ["tests/ptame_deploy/test_preprocessing.py"],
     "ptame_deploy/superpixels.py": ["tests/ptame_deploy/test_superpixels.py"],
     "trainer/masking.py": ["tests/trainer/test_losses.py"],
     "trainer/losses.py": ["tests/trainer/test_losses.py"],

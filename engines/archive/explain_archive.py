@@ -11,13 +11,23 @@ from engines.archive.manifest import ARCHIVE_MANIFEST, ArchiveManifest, Settings
 from engines.archive.shards import Shard, fingerprint, plan_shards
 from engines.archive.worker import Report
 from engines.artifact import Artifact
-from ptame_deploy import errors
 from ptame_deploy.artifacts import GRAPH_FILE
-from ptame_deploy.errors import CheckFailedError, InvalidInputError
+from ptame_deploy.errors import (
+    ArtifactError,
+    CheckFailedError,
+    InvalidInputError,
+    MissingRequirementError,
+)
 from ptame_deploy.photos import printable
 from ptame_deploy.provenance import Provenance
 
 Runner = Callable[[Sequence[Shard]], Generator[Report]]  # a report a shard, as they are done
+
+# Errors cross processes by their names.
+_KINDS = {
+    kind.__name__: kind
+    for kind in (ArtifactError, CheckFailedError, InvalidInputError, MissingRequirementError)
+}
 
 
 @dataclass(frozen=True)
@@ -158,12 +168,12 @@ def _run(
     reports: Iterator[Report], summary: Summary, plan: Plan, advance: Callable[[Report], None]
 ) -> None:
     done: list[Report] = []
-    failed: list[str] = []
+    failed: dict[int, str] = {}
     for report in reports:
         if report.error:
-            raise getattr(errors, report.error, CheckFailedError)(report.failure)
+            raise _KINDS.get(report.error, CheckFailedError)(report.failure)
         if report.failure:
-            failed.append(f"shard {report.number}: {report.failure}")
+            failed[report.number] = report.failure
         else:
             done.append(report)
         advance(report)
@@ -172,14 +182,13 @@ def _run(
         summary.seconds = max(r.ended for r in done) - min(r.began for r in done)
     missing = plan.left()
     if missing:
-        known = {int(text.split(" ", 2)[1].rstrip(":")) for text in failed}
-        failed += [
-            f"shard {shard.number}: its worker died every time, for want of memory or by one of "
-            f"its photos ({printable(shard.urls[0])} and what follows)"
-            for shard in missing
-            if shard.number not in known
-        ]
-        listed = "\n".join(f"  - {text}" for text in failed[:10])
+        for shard in missing:
+            failed.setdefault(
+                shard.number,
+                "its worker died every time, for want of memory or by one of its photos "
+                f"({printable(shard.urls[0])} and what follows)",
+            )
+        listed = "\n".join(f"  - shard {n}: {why}" for n, why in list(failed.items())[:10])
         message = (
             f"{len(missing)} of {len(plan.shards)} shards could not be done; the rest is kept, and "
             f"the same command tries them again:\n{listed}"

@@ -5,10 +5,11 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from ptame_deploy.artifact_files import check_schema_version
 from ptame_deploy.errors import ArtifactError, InvalidInputError
 from ptame_deploy.preprocessing import Preprocessing
 from ptame_deploy.provenance import Provenance
-from ptame_deploy.records import Record
+from ptame_deploy.records import Record, first_fault
 
 # Readers of folders of Parquet files leave out what begins with an underscore.
 ARCHIVE_MANIFEST = "_archive.json"
@@ -78,17 +79,11 @@ def parse_manifest(text: str, where: str) -> ArchiveManifest:
     """
     try:
         data = json.loads(text)
-        version = data.get("schema_version") if isinstance(data, dict) else None
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            message = (
-                f"{where} has schema version {version}; this ptame-deploy reads up to "
-                f"{SCHEMA_VERSION}. Update ptame-deploy."
-            )
-            raise ArtifactError(message)
+        check_schema_version(data, where)
         return ArchiveManifest.model_validate(data)
-    except (ValidationError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        message = f"{where} is not a valid {ARCHIVE_MANIFEST} ({reason}). Choose another -o."
+    except (ValueError, RecursionError) as error:
+        told = first_fault(error) if isinstance(error, ValidationError) else error
+        message = f"{where} is not a valid {ARCHIVE_MANIFEST} ({told}). Choose another -o."
         raise ArtifactError(message) from error
 
 

@@ -129,16 +129,20 @@ def run(arguments: Sequence[str]) -> int:
             return INTERRUPTED
         if console.settings.debug:
             raise
-        message, code = _explained(error)
-        console.error(message)
-        return code
+        return tell(error)
     if code == INTERRUPTED:  # typer turns Ctrl-C into this code
         console.error("Interrupted.")
     return code
 
 
+def tell(error: Exception) -> int:
+    """Say on standard error what went wrong and what to do next; returns the exit code."""
+    message, code = _explained(error)
+    console.error(message)
+    return code
+
+
 def _explained(error: Exception) -> tuple[str, int]:
-    """Return what to tell the user about an error, and the exit code."""
     if isinstance(error, PtameError):
         return str(error), error.exit_code
     if isinstance(error, ModuleNotFoundError):
@@ -205,8 +209,7 @@ def main() -> None:
         code = BROKEN_PIPE
     except OSError as error:
         _discard_output()
-        message, code = _explained(error)
-        console.error(message)
+        code = tell(error)
     sys.exit(code)
 
 

@@ -156,12 +156,7 @@ def _source_of(
         head=networks.head or manifest.classifier.head,
         seed=networks.seed,
     )
-    if backbone.weights.sha256 != manifest.classifier.weights.sha256:
-        message = (
-            f"--backbone {name} has other weights than the classifier in the graph "
-            f"({manifest.classifier.name}): their maps must not stand side by side."
-        )
-        raise ArtifactError(message)
+    manifest.classifier.check_same_weights(backbone.weights)
     record = manifest.explainer
     auxiliary = loading.auxiliary_of(record, backbone, networks.auxiliary_weights, networks.seed)
     explainer: ExplainerNet | None = None

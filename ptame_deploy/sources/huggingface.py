@@ -1,11 +1,8 @@
 """Image classifiers of Hugging Face's transformers: ``hf:NAME``, or ``hf:FOLDER``."""
 
-import socket
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import torch
 from PIL import Image
@@ -13,6 +10,7 @@ from torch import Tensor, nn
 
 from ptame_deploy.backbones import PREPARATION, Backbone, preprocessing_of
 from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError
+from ptame_deploy.hub import is_out_of_reach
 from ptame_deploy.preprocessing import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -58,7 +56,7 @@ def from_transformers(name: str, *, pretrained: bool) -> Backbone:
     transformers = _import_transformers()
     where = name.removeprefix(PREFIX)
     local = Path(where).is_dir()
-    offline = not local and _no_network()  # else it would try for half a minute
+    offline = not local and is_out_of_reach()
     try:
         config = transformers.AutoConfig.from_pretrained(
             where, trust_remote_code=False, local_files_only=offline
@@ -102,19 +100,6 @@ def from_transformers(name: str, *, pretrained: bool) -> Backbone:
         head="sigmoid" if multi else "softmax",
         assumed=assumed,
     )
-
-
-def _no_network() -> bool:
-    """Whether the hub's name is not known here; behind a proxy only that knows."""
-    from huggingface_hub.constants import ENDPOINT
-
-    if getproxies():
-        return False
-    try:
-        socket.getaddrinfo(urlsplit(ENDPOINT).hostname, None)
-    except OSError:
-        return True
-    return False
 
 
 def _processor(transformers: ModuleType, where: str) -> dict[str, Any]:

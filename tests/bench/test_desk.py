@@ -12,7 +12,7 @@ from PIL import Image
 
 from bench.desk import GRAD_CAM, RISE, Desk
 from ptame_deploy import Explainer
-from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.errors import ArtifactError, InvalidInputError
 from ptame_deploy.rendering import overlay
 from ptame_deploy.sources.load import load_backbone
 
@@ -67,7 +67,7 @@ def test_rivals_run_beside(desk, photo):
 
 def test_grad_cam_needs_the_classifiers_own_source(tiny_artifact, tiny_file, tmp_path):
     other = load_backbone(f"{tiny_file}:build", preprocessing=PREPROCESSING, weights="random")
-    with pytest.raises(InvalidInputError, match="other weights"):
+    with pytest.raises(ArtifactError, match="other weights"):
         Desk(tiny_artifact, tmp_path, other)
     alone = Desk(tiny_artifact, tmp_path)
     assert alone.rivals == [RISE]

@@ -209,6 +209,7 @@ def test_hub_without_network_fails_at_once(monkeypatch):
     timm = pretrained.import_timm()
     monkeypatch.setattr(timm, "create_model", create)
     monkeypatch.setattr(constants, "ENDPOINT", "https://no-such-host.invalid")
+    monkeypatch.setattr("ptame_deploy.hub.getproxies", dict)
     before = constants.HF_HUB_OFFLINE
     with pytest.raises(MissingRequirementError, match=r"timm:resnet10t could not be downloaded"):
         load_backbone("timm:resnet10t")
