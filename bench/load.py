@@ -21,24 +21,24 @@ from ptame_deploy.errors import CheckFailedError, MissingRequirementError
 HEADER_LENGTH = "inference-header-content-length"
 # Servers close connections that are idle (ptame serve: 5 s), and others have their turns between.
 _IDLE_SECONDS = 2.0
+_ANSWER_SECONDS = 60.0
 
 
 class Caller:
     """One connection, and one request that is sent over and over."""
 
-    def __init__(self, address: str, name: str, inputs: Arrays, *, timeout: float = 60.0) -> None:
+    def __init__(self, address: str, name: str, inputs: Arrays) -> None:
         """Prepare; the first call connects.
 
         Args:
             address: of the server: ``http://host:port``.
             name: of the model.
             inputs: by name, batch first.
-            timeout: seconds that an answer may take.
         """
         parts = urlsplit(address)
         assert parts.hostname is not None
         self._address, self._path = address, f"/v2/models/{name}/infer"
-        self._connection = HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+        self._connection = HTTPConnection(parts.hostname, parts.port, timeout=_ANSWER_SECONDS)
         head, contents = _request(inputs)
         self._body = head + contents
         self._headers = {

@@ -137,10 +137,10 @@ class RiseTimer:
         )
 
 
-def _median_seconds(run: Run, runs: int = 3) -> float:
+def _median_seconds(run: Run) -> float:
     run()
     durations = []
-    for _ in range(runs):
+    for _ in range(3):
         start = time.perf_counter()
         run()
         durations.append(time.perf_counter() - start)

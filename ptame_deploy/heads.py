@@ -50,7 +50,7 @@ def are_shares(found: NDArray[np.float32]) -> bool:
     )
 
 
-def logits_of(probability: NDArray[np.float32], head: Head = "softmax") -> NDArray[np.float32]:
+def logits_of(probability: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
     """Return logits that `probabilities` makes these (N, classes) of again."""
     certain = np.clip(np.asarray(probability, np.float64), _TINY, 1.0)
     logits = np.log(certain)

@@ -45,7 +45,7 @@ def count_macs(model: "Path | onnx.ModelProto", batch: int = 1) -> int:
     return sum(node.macs for node in macs_by_node(model, batch))
 
 
-def macs_by_node(model: "Path | onnx.ModelProto", batch: int = 1) -> list[NodeMacs]:
+def macs_by_node(model: "Path | onnx.ModelProto", batch: int) -> list[NodeMacs]:
     """Count the multiply-adds of each operator by shape inference.
 
     Args:

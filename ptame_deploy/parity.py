@@ -1,6 +1,6 @@
 """Does the exported graph answer as PyTorch does? Compared output by output, batch by batch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,8 +49,6 @@ def compare(
     *,
     classes: int | None,
     num_classes: int,
-    batches: Sequence[int] = BATCHES,
-    tolerance: float = TOLERANCE,
     seed: int = 0,
 ) -> ParityReport:
     """Compare an exported graph with its PyTorch model.
@@ -66,8 +64,6 @@ def compare(
         input_size: height and width.
         classes: how many classes to ask for where the graph takes them as an input, else None.
         num_classes: the classifier's.
-        batches: batch sizes to try.
-        tolerance: largest difference allowed.
         seed: of the images.
 
     Raises:
@@ -76,18 +72,18 @@ def compare(
     """
     records: list[ParityRecord] = []
     generator = np.random.default_rng(seed)
-    images = synthetic_images(max(batches), *input_size, uint8=model.uint8_input, seed=seed)
+    images = synthetic_images(max(BATCHES), *input_size, uint8=model.uint8_input, seed=seed)
     asked_all = None
     if classes is not None:
-        asked_all = generator.integers(0, num_classes, (max(batches), classes), dtype=np.int64)
+        asked_all = generator.integers(0, num_classes, (max(BATCHES), classes), dtype=np.int64)
     with torch.no_grad():
         given = None if asked_all is None else torch.from_numpy(asked_all)
         logits, _, saliency = model(torch.from_numpy(images), given)
     _refuse_trivial(logits, saliency)
-    allowed = dict.fromkeys(_MEASURES, tolerance)
+    allowed = dict.fromkeys(_MEASURES, TOLERANCE)
     if model.superpixels is not None:
-        allowed["saliency"] = max(tolerance, SUPERPIXEL_TOLERANCE)
-    for batch in batches:
+        allowed["saliency"] = max(TOLERANCE, SUPERPIXEL_TOLERANCE)
+    for batch in BATCHES:
         image = images[:batch]
         asked = None if asked_all is None else asked_all[:batch]
         got = graph(image, asked)
@@ -105,7 +101,7 @@ def compare(
             "saliency": _largest(got["saliency"] - saliency.numpy()),
         }
         if asked is None:
-            differences["class_index"] = _wrong(model, logits, torch.from_numpy(chosen), tolerance)
+            differences["class_index"] = _wrong(model, logits, torch.from_numpy(chosen))
         records += [
             ParityRecord(
                 output=output,
@@ -119,15 +115,13 @@ def compare(
     return ParityReport(records)
 
 
-def _wrong(
-    model: FusedModel, logits: torch.Tensor, chosen: torch.Tensor, tolerance: float
-) -> float:
+def _wrong(model: FusedModel, logits: torch.Tensor, chosen: torch.Tensor) -> float:
     """Return how many chosen classes are wrong: not the reference's, and not tied with them."""
     expected = model.choose(logits)
     differ = expected != chosen
     if model.targets is None:
         gap = (logits.gather(1, expected) - logits.gather(1, chosen)).abs() / logits.abs().max()
-        differ &= gap > tolerance
+        differ &= gap > TOLERANCE
     return float(differ.sum())
 
 

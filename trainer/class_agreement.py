@@ -88,8 +88,8 @@ def _agreements(
     """
     classifier = module.classifier
     whole = torch.from_numpy(to_float(image[None])).to(classifier.mean.device)
-    best = classifier(whole).topk(min(2, explainer.num_classes), dim=1).indices
-    features = module.observe(whole)[1]
+    answers, features = module.auxiliary.observe(classifier, whole)
+    best = answers.topk(min(2, explainer.num_classes), dim=1).indices
     size = (whole.shape[2], whole.shape[3])
     maps = functional.interpolate(
         explainer.class_maps(features, best), size=size, mode="bilinear", align_corners=False

@@ -8,7 +8,6 @@ the next training, and the same photos and seed give the same weights.
 import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import InvalidInputError
 from ptame_deploy.part_records import SuperpixelRecord
+from ptame_deploy.progress import Progress, no_progress
 from ptame_deploy.superpixels import Superpixels, fits
 from trainer.amortised import Rows, cross_fit
 from trainer.data import Skipped, seen_photos
@@ -34,8 +34,6 @@ from trainer.teacher import can_be_kept, open_teacher
 # Fewer say too little about photos that are left out, on which the penalty is chosen.
 MIN_PHOTOS = 20
 _BATCH = 8  # photos that are read at once
-
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def train(
     settings: FewSettings,
     *,
     say: Callable[[str], None] = lambda _: None,
-    progress: Progress = lambda _description, _total: nullcontext(lambda _: None),
+    progress: Progress = no_progress,
 ) -> Trained:
     """Train an explainer.
 

@@ -2,7 +2,6 @@
 
 import resource
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -39,15 +38,13 @@ from bench.methods.ptame import REFERENCE
 from bench.results import Device
 from ptame_deploy.bootstrap import PERCENT, RESAMPLES
 from ptame_deploy.errors import InvalidInputError
+from ptame_deploy.progress import Progress
 from ptame_deploy.provenance import Provenance
 from ptame_deploy.storage import write_text
 
 WORK = "work"
 RESULTS, VALUES = "results.json", "values.csv"
 
-# Shows progress: a description and how many steps there will be; what it gives is called with
-# the number of steps just done.
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 Say = Callable[[str], None]
 
 

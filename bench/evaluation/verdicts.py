@@ -8,7 +8,7 @@ from ptame_deploy.bootstrap import Values, difference, excludes_zero
 
 
 def verdict(
-    column: Column, values: Mapping[str, Values], contestants: Sequence[str], *, seed: int = 0
+    column: Column, values: Mapping[str, Values], contestants: Sequence[str]
 ) -> Verdict | None:
     """Name the winner of one column, if there is one.
 
@@ -20,7 +20,6 @@ def verdict(
         column: which numbers; one that contrast can move has no winner.
         values: (N,) by method.
         contestants: methods that were measured on every photo.
-        seed: of the resamples.
     """
     if column.contrast_moves or len(contestants) < 2:
         return None
@@ -30,7 +29,7 @@ def verdict(
     undecided = []
     for name in contestants:
         if name != best:
-            found = difference(values[best], values[name], seed=seed)
+            found = difference(values[best], values[name])
             if found is None or not excludes_zero(found):
                 undecided.append(name)
     return Verdict(

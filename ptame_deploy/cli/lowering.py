@@ -46,7 +46,10 @@ def lower(
 
     options = QuantizeOptions(precision=precision, target=target)
     found = find_photos(list(photos))
-    lowered = quantize(model, found, output, options, say=console.info, unreadable=_warn_of_photo)
+    lowered = quantize(
+        model, found, output, options, say=console.info, progress=console.steps,
+        unreadable=_warn_of_photo,
+    )  # fmt: skip
     assert lowered.quantisation is not None
     for line in report_lines(lowered.quantisation):
         console.info(line)

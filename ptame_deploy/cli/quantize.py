@@ -134,6 +134,7 @@ def quantize(
         ),
         calibration_photos=None if calibration is None else find_photos(calibration),
         say=console.info,
+        progress=console.steps,
         unreadable=skipped.append,
     )
     record = manifest.quantisation

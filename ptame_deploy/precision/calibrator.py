@@ -11,6 +11,7 @@ from ptame_deploy.precision import bias_correction, calibration, int8
 from ptame_deploy.precision.candidates import Candidates
 from ptame_deploy.precision.options import QuantizeOptions
 from ptame_deploy.precision.prepared_photos import PhotoSet
+from ptame_deploy.progress import Progress
 from ptame_deploy.records import CalibrationMethod, CalibrationRecord
 
 
@@ -24,6 +25,7 @@ class Calibrator:
         photos: PhotoSet,
         options: QuantizeOptions,
         say: Callable[[str], None],
+        progress: Progress,
     ) -> None:
         """Calibrate on these photos.
 
@@ -33,9 +35,10 @@ class Calibrator:
             photos: to calibrate on.
             options: which methods, and where the cache is.
             say: is told what is happening.
+            progress: shows how far it is.
         """
         self._manifest, self._candidates, self._photos = manifest, candidates, photos
-        self._options, self._say = options, say
+        self._options, self._say, self._progress = options, say, progress
         self._data = calibration.data_sha256(photos.pixels)
         self._found: dict[CalibrationMethod, calibration.Ranges] = {}
 
@@ -76,14 +79,16 @@ class Calibrator:
             self._found[method] = known
             return known
         self._say(f"Calibrating ({method}) on {len(self._photos)} photos ...")
-        ranges = calibration.calibrate(
-            self._candidates.prepared,
-            self._feed,
-            len(self._photos),
-            method,
-            sorted({*int8.CPU_OPERATORS, *int8.TENSORRT_OPERATORS}),
-            external=self._candidates.external,
-        )
+        with self._progress("Photos", len(self._photos)) as advance:
+            ranges = calibration.calibrate(
+                self._candidates.prepared,
+                self._feed,
+                len(self._photos),
+                method,
+                sorted({*int8.CPU_OPERATORS, *int8.TENSORRT_OPERATORS}),
+                external=self._candidates.external,
+                advance=advance,
+            )
         if cache is not None:
             calibration.write_cache(cache, key, ranges)
         self._found[method] = ranges

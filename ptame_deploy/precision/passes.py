@@ -30,6 +30,7 @@ from ptame_deploy.precision.options import QuantizeOptions
 from ptame_deploy.precision.prepared_photos import PhotoSet, read_photos, split, without
 from ptame_deploy.precision.sensitivity import Searched, error, leave_one_out, search
 from ptame_deploy.preprocessing import to_float
+from ptame_deploy.progress import Progress, no_progress
 from ptame_deploy.provenance import Provenance
 from ptame_deploy.records import (
     CalibrationRecord,
@@ -51,6 +52,7 @@ def quantize(
     *,
     calibration_photos: Sequence[Path] | None = None,
     say: Callable[[str], None] = lambda _: None,
+    progress: Progress = no_progress,
     unreadable: Callable[[str], None] = lambda _: None,
 ) -> GraphManifest:
     """Lower the precision of an exported graph.
@@ -63,6 +65,7 @@ def quantize(
         options: how.
         calibration_photos: to calibrate and search on.
         say: is told what is happening, line by line.
+        progress: shows how far calibration and the search are.
         unreadable: is told of each photo that cannot be read, with the reason; others serve.
 
     Returns:
@@ -90,7 +93,7 @@ def quantize(
     for reason in [*tuned.skipped, *judged.skipped]:
         unreadable(reason)
     with tempfile.TemporaryDirectory(prefix="ptame-quantize-") as folder:
-        work = _Pass(source / GRAPH_FILE, manifest, options, tuned, Path(folder), say)
+        work = _Pass(source / GRAPH_FILE, manifest, options, tuned, Path(folder), say, progress)
         searched = work.search()
         found = work.candidates.path(searched.kept)
         say(f"Judging by {len(judged)} photos that nothing was tuned on ...")
@@ -117,9 +120,10 @@ class _Pass:
         tuned: PhotoSet,
         folder: Path,
         say: Callable[[str], None],
+        progress: Progress,
     ) -> None:
         self.source, self.manifest, self.options = source, manifest, options
-        self.folder, self.say = folder, say
+        self.folder, self.say, self.progress = folder, say, progress
         alone = options.precision == "fp16" or len(tuned) == 1
         self.calibrated = tuned if alone else PhotoSet(tuned.pixels[::2], [])
         self.searched = tuned if alone else PhotoSet(tuned.pixels[1::2], [])
@@ -134,7 +138,7 @@ class _Pass:
         self.reference = self._reference(self.searched)
         if options.precision == "int8":
             calibrator = Calibrator(
-                self.manifest, self.candidates, self.calibrated, options, self.say
+                self.manifest, self.candidates, self.calibrated, options, say, self.progress
             )
             self.calibration = calibrator.run(
                 lambda path: error(self.reference, self._ask(path, None))
@@ -144,15 +148,18 @@ class _Pass:
         held = self._holds(kept)
         report: list[SensitivityRecord] = []
         if options.sensitivity or (not held and options.most_kept):
-            say(f"Leaving each of {len(self.candidates.blocks)} blocks in FP32 in turn ...")
+            blocks = self.candidates.blocks
+            say(f"Leaving each of {len(blocks)} blocks in FP32 in turn ...")
             few = min(SENSITIVITY_PHOTOS, len(self.searched))
-            report = leave_one_out(
-                _first(self.reference, few),
-                self.candidates.blocks,
-                self.candidates.path,
-                self._ask,
-                kept=kept,
-            )
+            with self.progress("Blocks", len(blocks)) as advance:
+                report = leave_one_out(
+                    _first(self.reference, few),
+                    blocks,
+                    self.candidates.path,
+                    self._ask,
+                    kept=kept,
+                    advance=advance,
+                )
         if held or not options.most_kept:
             return Searched(kept, report, held)
         return search(report, self._holds, kept=kept, most=options.most_kept)

@@ -55,7 +55,7 @@ def leave_one_out(
     ask: Ask,
     *,
     kept: Sequence[str] = (),
-    advance: Callable[[], None] = lambda: None,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> list[SensitivityRecord]:
     """Measure what each block costs, by leaving it in FP32 while all others are lowered.
 
@@ -65,7 +65,7 @@ def leave_one_out(
         build: makes a lowered graph.
         ask: runs it over the same photos.
         kept: blocks that stay in FP32 anyhow.
-        advance: called after each block.
+        advance: called with 1 after each block.
 
     Returns:
         A record a block, the most costly first.
@@ -81,7 +81,7 @@ def leave_one_out(
                     block=block, nodes=len(nodes), error=without, gain=everything - without
                 )
             )
-        advance()
+        advance(1)
     return sorted(records, key=lambda record: record.gain, reverse=True)
 
 

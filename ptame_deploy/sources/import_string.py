@@ -21,7 +21,7 @@ _ROUNDED = 0.1  # by which rounded or cut-off probabilities may sum to another n
 FUNCTION_SOURCE = "function "  # how the source of a function's answers begins
 
 
-def from_import_string(name: str, head: Head | None = None) -> Backbone:
+def from_import_string(name: str, head: Head | None) -> Backbone:
     """Call a factory of the user's.
 
     Args:

@@ -19,7 +19,7 @@ def is_onnx(name: str) -> bool:
     return Path(_split(name)[0]).suffix.lower() == _SUFFIX
 
 
-def from_onnx(name: str, size: tuple[int, int] | None = None) -> Backbone:
+def from_onnx(name: str, size: tuple[int, int] | None) -> Backbone:
     """Read an ONNX file.
 
     Args:

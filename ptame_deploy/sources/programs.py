@@ -71,7 +71,7 @@ def from_program(name: str) -> Backbone:
     return Backbone(name, module, preprocessing, 0, None, record, assumed=PREPARATION)
 
 
-def from_script(name: str, size: tuple[int, int] | None = None) -> Backbone:
+def from_script(name: str, size: tuple[int, int] | None) -> Backbone:
     """Load TorchScript, which cannot be traced again, and bring it to ONNX.
 
     Args:
