@@ -123,7 +123,8 @@ def graphs_of_parts(
     Raises:
         CheckFailedError: the fused graph does not hold parity with PyTorch.
     """
-    from ptame_deploy.onnx_export import GraphOptions, GraphOutputs, export, export_graph, fuse
+    from ptame_deploy.graph_options import GraphOptions
+    from ptame_deploy.onnx_export import GraphOutputs, export, export_graph, fuse
 
     options = GraphOptions()
     export(backbone, auxiliary, explainer, record, workspace / "fused", options=options, seed=seed)

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
         record_explainer,
         save_explainer,
     )
-    from ptame_deploy.onnx_export import GraphOptions, export
+    from ptame_deploy.graph_options import GraphOptions
+    from ptame_deploy.onnx_export import export
     from ptame_deploy.precision.options import QuantizeOptions
     from ptame_deploy.precision.passes import quantize
     from ptame_deploy.preprocessing import Preprocessing
@@ -48,7 +49,7 @@ _LAZY = {
     "ExplainerNet": "ptame_deploy.explainer",
     "Explanation": "engines.explanation",
     "GraphManifest": "ptame_deploy.artifacts",
-    "GraphOptions": "ptame_deploy.onnx_export",
+    "GraphOptions": "ptame_deploy.graph_options",
     "Panel": "ptame_deploy.rendering",
     "Preprocessing": "ptame_deploy.preprocessing",
     "crop_seen": "ptame_deploy.rendering",

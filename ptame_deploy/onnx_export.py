@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,14 +10,15 @@ import onnx
 import torch
 
 from ptame_deploy.artifact_files import manifest_json, record_files
-from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, Contrast, GraphManifest
+from ptame_deploy.artifacts import GRAPH_FILE, GRAPH_MANIFEST, GraphManifest
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
 from ptame_deploy.errors import CheckFailedError, InvalidInputError
 from ptame_deploy.explainer import ExplainerNet, FoldedExplainer
-from ptame_deploy.fused import FusedModel, MapSize, NormalisedClassifier
+from ptame_deploy.fused import FusedModel, NormalisedClassifier
 from ptame_deploy.graph_border import Border
 from ptame_deploy.graph_file import check_graph_file, opset_of, save_graph
+from ptame_deploy.graph_options import DEFAULT_OPSET, OPSETS, GraphOptions
 from ptame_deploy.onnx_classifier import foreign_graphs
 from ptame_deploy.onnx_session import open_graph
 from ptame_deploy.parity import ParityReport, compare
@@ -28,52 +28,8 @@ from ptame_deploy.sources.import_string import PythonClassifier
 from ptame_deploy.storage import staged_artifact
 from ptame_deploy.tracing import trace
 
-DEFAULT_OPSET = 18
-# The exporter writes this range: under it operators would have to be converted down.
-OPSETS = range(18, 24)
 TRACE_BATCH = 2  # traced with 1, some graphs would be frozen to it
 Module = TypeVar("Module", bound=torch.nn.Module)
-
-
-@dataclass(frozen=True)
-class GraphOptions:
-    """What the exported graph takes and gives (DESIGN: graph contract)."""
-
-    top_k: int = 1
-    takes_classes: bool = False
-    targets: tuple[int, ...] = ()
-    uint8_input: bool = False
-    map_size: MapSize = "native"
-    contrastive: bool = False
-    opset: int = DEFAULT_OPSET
-
-    @property
-    def explained_count(self) -> int | None:
-        """How many classes a graph explains; None where the caller says which."""
-        return None if self.takes_classes else len(self.targets) or self.top_k
-
-    @property
-    def contrast(self) -> Contrast | None:
-        """What a class is held against."""
-        if not self.contrastive:
-            return None
-        return "given" if self.takes_classes else "best"
-
-    def check(self, num_classes: int) -> None:
-        """Refuse what cannot be exported.
-
-        Raises:
-            InvalidInputError: a value is out of range.
-        """
-        if not 1 <= self.top_k <= num_classes:
-            message = f"top-k must be 1 to {num_classes} (all its classes), got {self.top_k}."
-            raise InvalidInputError(message)
-        if self.contrastive and num_classes < 2:
-            message = "A contrast needs two classes; the classifier has one."
-            raise InvalidInputError(message)
-        if self.opset not in OPSETS:
-            message = f"opset must be {OPSETS.start} to {OPSETS.stop - 1}, got {self.opset}."
-            raise InvalidInputError(message)
 
 
 def export(

@@ -21,7 +21,8 @@ from ptame_deploy.cli import console, loading
 from ptame_deploy.errors import CheckFailedError
 from ptame_deploy.explainer import start_explainer
 from ptame_deploy.explainer_store import record_explainer
-from ptame_deploy.onnx_export import GraphOptions, export
+from ptame_deploy.graph_options import GraphOptions
+from ptame_deploy.onnx_export import export
 from ptame_deploy.onnx_session import open_session
 from ptame_deploy.part_records import SuperpixelRecord
 from ptame_deploy.provenance import Provenance

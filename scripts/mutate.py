@@ -23,6 +23,7 @@ CORE = {
     "ptame_deploy/fused.py": ["tests/ptame_deploy/test_fused.py"],
     "ptame_deploy/preprocessing.py": ["tests/ptame_deploy/test_preprocessing.py"],
     "ptame_deploy/superpixels.py": ["tests/ptame_deploy/test_superpixels.py"],
+    "trainer/mask_projector.py": ["tests/trainer/test_amortised.py"],
     "trainer/masking.py": ["tests/trainer/test_losses.py"],
     "trainer/losses.py": ["tests/trainer/test_losses.py"],
     "trainer/amortised.py": ["tests/trainer/test_amortised.py"],

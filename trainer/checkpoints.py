@@ -11,8 +11,8 @@ import torch
 
 from ptame_deploy.errors import ArtifactError, InvalidInputError
 from ptame_deploy.storage import atomic_file
-from trainer.loop import Recorder
 from trainer.parallel import rank
+from trainer.recorder import Recorder
 
 from lightning.pytorch import Callback, LightningModule, Trainer  # isort: skip
 

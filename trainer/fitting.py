@@ -17,8 +17,6 @@ from ptame_deploy.superpixels import Superpixels
 from trainer.amortised import (
     CrossFit,
     FittedTerms,
-    MaskProjector,
-    Matrix,
     Moments,
     Rows,
     Sample,
@@ -27,6 +25,7 @@ from trainer.amortised import (
     ridge,
     total,
 )
+from trainer.mask_projector import MaskProjector, Matrix
 from trainer.perturbation import (
     MaskSettings,
     PhotoScores,

@@ -23,12 +23,13 @@ from trainer.checkpoints import (
     restore,
 )
 from trainer.data import Batch, BatchKeys, PhotoBatches, Skipped, load_batches, seen_photos
-from trainer.loop import Recorder, StepReport, run, silenced
+from trainer.loop import run, silenced
 from trainer.module import ExplainerModule, OptimiserSettings
 from trainer.networks import lent
 from trainer.pace import MEASURED, judging_seconds, largest_paying_batch, steps_within
 from trainer.paper_settings import PaperSettings, Place
 from trainer.plan import plan, split_photos
+from trainer.recorder import Recorder, StepReport
 from trainer.result import SHOWN, Trained
 from trainer.sources import Photo
 from trainer.start import start_on_photos

@@ -8,8 +8,8 @@ import torch
 
 from ptame_deploy.explainer import ExplainerNet
 from trainer.class_agreement import ClassAgreement
-from trainer.loop import Recorder
 from trainer.module import ExplainerModule
+from trainer.recorder import Recorder
 from trainer.result import Gain
 from trainer.validation import Judged, Validation, compare, decisive
 

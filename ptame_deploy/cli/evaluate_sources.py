@@ -249,7 +249,8 @@ def _exported(parts: loading.Parts, workspace: Path, seed: int) -> "BenchGraphs"
     from bench.evaluation.store import fingerprint
     from bench.graphs import graphs_of_artifact
     from ptame_deploy.errors import PtameError
-    from ptame_deploy.onnx_export import GraphOptions, export
+    from ptame_deploy.graph_options import GraphOptions
+    from ptame_deploy.onnx_export import export
     from ptame_deploy.provenance import package_versions
 
     key = fingerprint(

@@ -92,7 +92,8 @@ def export(
     useful before any training where the classifier's classes are ImageNet's.
     """
     from ptame_deploy.errors import InvalidInputError
-    from ptame_deploy.onnx_export import GraphOptions, check_exportable
+    from ptame_deploy.graph_options import GraphOptions
+    from ptame_deploy.onnx_export import check_exportable
     from ptame_deploy.onnx_export import export as export_artifact
     from ptame_deploy.storage import check_writable
 

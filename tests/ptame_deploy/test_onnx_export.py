@@ -12,7 +12,8 @@ from ptame_deploy.artifacts import GraphManifest
 from ptame_deploy.auxiliaries import load_auxiliary
 from ptame_deploy.explainer import start_explainer
 from ptame_deploy.explainer_store import record_explainer
-from ptame_deploy.onnx_export import GraphOptions, export, export_graph, fuse
+from ptame_deploy.graph_options import GraphOptions
+from ptame_deploy.onnx_export import export, export_graph, fuse
 from ptame_deploy.parity import compare
 from ptame_deploy.sources.load import load_backbone
 from ptame_deploy.synthetic import synthetic_images

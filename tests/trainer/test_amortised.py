@@ -10,7 +10,6 @@ from ptame_deploy.superpixels import Superpixels
 from trainer.amortised import (
     PENALTIES,
     FittedTerms,
-    MaskProjector,
     Moments,
     agreement,
     cross_fit,
@@ -18,6 +17,7 @@ from trainer.amortised import (
     ridge,
     total,
 )
+from trainer.mask_projector import MaskProjector
 
 pytestmark = pytest.mark.unit
 
