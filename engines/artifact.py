@@ -32,7 +32,6 @@ class Artifact:
         """
         if holds_plan(directory):
             plan = read_plan(directory)
-            assert plan is not None  # only trust would let a plan without JSON pass
             return cls(directory, plan.graph, plan)
         return cls(directory, read_manifest(directory, GRAPH_MANIFEST, GraphManifest), None)
 

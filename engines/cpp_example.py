@@ -26,12 +26,11 @@ def write_cpp_example(model: Path, directory: Path) -> GraphManifest | PlanManif
         ArtifactError: the artifact is corrupt.
         MissingRequirementError: the disk is full.
     """
-    manifest: GraphManifest | PlanManifest | None
+    manifest: GraphManifest | PlanManifest
     if holds_plan(model):
         manifest, name_of_json = read_plan(model), PLAN_MANIFEST
     else:
         manifest, name_of_json = read_manifest(model, GRAPH_MANIFEST, GraphManifest), GRAPH_MANIFEST
-    assert manifest is not None  # only trust would let a plan without JSON pass
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         message = f"{directory} is there already and not empty: choose another -o."
         raise InvalidInputError(message)

@@ -59,7 +59,6 @@ def examine_artifact(directory: Path) -> Finding:
     """
     if holds_plan(directory):
         manifest = read_plan(directory)
-        assert manifest is not None
         name = f"{manifest.precision} plan for {manifest.flavour} {manifest.flavour_version}"
         gpu = find_gpu()
         try:

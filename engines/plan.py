@@ -81,24 +81,17 @@ def holds_plan(directory: Path) -> bool:
     return (directory / PLAN_FILE).exists() or (directory / PLAN_MANIFEST).exists()
 
 
-def read_plan(directory: Path, *, trust: bool = False) -> PlanManifest | None:
+def read_plan(directory: Path) -> PlanManifest:
     """Read a plan's JSON and check the plan against it: presence, size, hash.
 
     Args:
         directory: the artifact's folder.
-        trust: take a plan without JSON too; nothing can be checked then.
-
-    Returns:
-        The manifest; None for a plan without one, where it is trusted.
 
     Raises:
-        InvalidInputError: there is no plan, or one without JSON that is not trusted.
+        InvalidInputError: there is no plan, or one without JSON.
         ArtifactError: the plan is not the one that its JSON describes.
     """
-    settle(directory)
-    if (directory / PLAN_FILE).is_file() and not (directory / PLAN_MANIFEST).exists():
-        if trust:
-            return None
+    if _is_bare(directory):
         message = (
             f"{directory / PLAN_FILE} has no {PLAN_MANIFEST} beside it: nothing is known of what "
             "it would run. Build it with ptame build, or look into it with ptame inspect --layers "
@@ -106,6 +99,16 @@ def read_plan(directory: Path, *, trust: bool = False) -> PlanManifest | None:
         )
         raise InvalidInputError(message)
     return read_manifest(directory, PLAN_MANIFEST, PlanManifest)
+
+
+def read_trusted_plan(directory: Path) -> PlanManifest | None:
+    """Read a plan as `read_plan` does; None for one without JSON, of which nothing is checked."""
+    return None if _is_bare(directory) else read_plan(directory)
+
+
+def _is_bare(directory: Path) -> bool:
+    settle(directory)
+    return (directory / PLAN_FILE).is_file() and not (directory / PLAN_MANIFEST).exists()
 
 
 def check_flavour(manifest: PlanManifest, flavour: Flavour) -> None:

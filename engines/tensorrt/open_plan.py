@@ -7,7 +7,14 @@ from engines.device_memory import DeviceMemory
 from engines.flavours import FlavourName, load_flavour
 from engines.gpu import require_gpu
 from engines.open_memory import open_device_memory
-from engines.plan import PLAN_FILE, PLAN_MANIFEST, PlanManifest, check_runs_here, read_plan
+from engines.plan import (
+    PLAN_FILE,
+    PLAN_MANIFEST,
+    PlanManifest,
+    check_runs_here,
+    read_plan,
+    read_trusted_plan,
+)
 from engines.tensorrt.runtime import TensorRtRuntime
 from ptame_deploy.errors import ArtifactError, InvalidInputError
 
@@ -39,7 +46,7 @@ def open_plan(
         ArtifactError: it is not the plan that its JSON describes, or not for this machine.
         MissingRequirementError: TensorRT, a GPU, its driver or a package for its memory is missing.
     """
-    manifest = read_plan(directory, trust=trust)
+    manifest = read_trusted_plan(directory) if trust else read_plan(directory)
     name = flavour or (manifest.flavour if manifest else None)
     if name is None:
         message = (

@@ -90,11 +90,11 @@ def _is_bare_plan(directory: Path) -> bool:
 def _inspect_plan(
     directory: Path, runtime: RuntimeKind | None, *, as_json: bool, layers: bool, trust: bool
 ) -> None:
-    from engines.plan import PLAN_MANIFEST, read_plan
+    from engines.plan import PLAN_MANIFEST, read_plan, read_trusted_plan
     from ptame_deploy.artifact_files import manifest_json
     from ptame_deploy.errors import InvalidInputError
 
-    plan = read_plan(directory, trust=trust)
+    plan = read_trusted_plan(directory) if trust else read_plan(directory)
     found = _read_layers(directory, runtime, trust=trust) if layers else []
     if as_json and layers:
         import json

@@ -113,9 +113,7 @@ def _precision_of(model: Path) -> "Precision":
     if _holds_plan(model):
         from engines.plan import read_plan
 
-        plan = read_plan(model)
-        assert plan is not None  # only trust would let a plan without JSON pass
-        return plan.precision
+        return read_plan(model).precision
     return read_manifest(model, GRAPH_MANIFEST, GraphManifest).precision
 
 

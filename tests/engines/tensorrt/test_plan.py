@@ -5,7 +5,14 @@ import pytest
 
 from engines.flavours import Flavour, check_supports
 from engines.gpu import Gpu
-from engines.plan import PLAN_FILE, PLAN_MANIFEST, Profile, check_runs_here, read_plan
+from engines.plan import (
+    PLAN_FILE,
+    PLAN_MANIFEST,
+    Profile,
+    check_runs_here,
+    read_plan,
+    read_trusted_plan,
+)
 from ptame_deploy.cli import run
 from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError
 
@@ -59,7 +66,7 @@ def test_a_plan_without_json_needs_trust(copy):
     (copy / PLAN_MANIFEST).unlink()
     with pytest.raises(InvalidInputError, match="--trust"):
         read_plan(copy)
-    assert read_plan(copy, trust=True) is None
+    assert read_trusted_plan(copy) is None
 
 
 def test_no_plan_at_all(tmp_path):
