@@ -119,8 +119,11 @@ def test_maps_may_have_the_inputs_size(fuse):
 def test_classes_are_held_against_others(parts, fuse, contrast, rivals):
     """The best one against the second, all else against the best; or each against the next."""
     image = images(3)
+    image[0] *= 0.1
     logits, maps = by_hand(parts, image)
     best = logits.argsort(dim=1, descending=True)[:, :3]
+    assert best[0, 0] < best[0, 1]
+    assert best[1, 0] > best[1, 1]
     expected = stretched(of_classes(maps, best) - of_classes(maps, best[:, rivals]))
     found = fuse(top_k=3, contrast=contrast)(image)[2]
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
