@@ -21,7 +21,7 @@ from trainer.mask_projector import MaskProjector
 
 pytestmark = pytest.mark.unit
 
-CHANNELS, CLASSES = [3, 4, 5], 6
+CHANNELS, CLASSES = [3, 4, 7], 6
 SIZES = [(16, 12), (8, 6), (4, 3)]
 IMAGE = (50, 37)
 
@@ -205,6 +205,8 @@ def test_ridge_is_the_minimum_of_what_it_says():
         return sums.error(coefficients) + 3 * scale * np.sum((coefficients - prior) ** 2)
 
     best = ridge(sums, start, [3])[0]
+    slope = sums.gram @ best - sums.cross + 3 * scale * (best - prior)
+    assert np.abs(slope).max() < 1e-4 * np.abs(sums.cross).max()
     generator = np.random.default_rng(0)
     for _ in range(20):
         step = generator.normal(size=8) * 1e-2
@@ -217,3 +219,7 @@ def test_the_error_is_the_sum_of_squares():
     expected = sum(np.sum((one.columns @ start - one.scores) ** 2) for one in made)
     assert sums.error(start) == pytest.approx(expected, rel=1e-4)
     assert sums.photos == 10
+    first = folds_of(made)[0]
+    rest = sums.without(first)
+    assert rest.photos == 7
+    assert rest.error(start) == pytest.approx(sums.error(start) - first.error(start), rel=1e-3)
