@@ -123,6 +123,9 @@ class Explainer:
 
         Raises:
             InvalidInputError: no photos, one that cannot be decoded, or classes that do not fit.
+            CheckFailedError: the graph answers with NaN or infinity, or a plan fails to run.
+            MissingRequirementError: a plan needs more GPU memory than there is.
+            CudaError: CUDA fails while a plan runs.
         """
         photos = as_list(images)
         asked = self.classes_for(class_index, len(photos))
@@ -215,7 +218,10 @@ class Explainer:
             class_index: (B, K) int64 where the graph takes classes.
 
         Raises:
-            CheckFailedError: the graph answers with NaN or infinity.
+            InvalidInputError: images or classes of a wrong shape or type.
+            CheckFailedError: the graph answers with NaN or infinity, or a plan fails to run.
+            MissingRequirementError: a plan needs more GPU memory than there is.
+            CudaError: CUDA fails while a plan runs.
         """
         outputs = self.run(self.inputs_of(images, class_index))
         return self.explanation_of(outputs, class_index)
@@ -273,7 +279,9 @@ class Explainer:
 
         Raises:
             InvalidInputError: an input of a wrong name, shape or type.
-            CheckFailedError: the graph answers with NaN or infinity.
+            CheckFailedError: the graph answers with NaN or infinity, or a plan fails to run.
+            MissingRequirementError: a plan needs more GPU memory than there is.
+            CudaError: CUDA fails while a plan runs.
         """
         count = len(inputs["image"])
         missing = self.plan.profile.min_batch - count if self.plan else 0

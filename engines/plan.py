@@ -21,7 +21,13 @@ PLAN_FILE, PLAN_MANIFEST = "model.plan", "model.plan.json"
 
 
 class Profile(Record):
-    """Batch sizes: the smallest, the one that is tuned for, the largest."""
+    """Batch sizes that a plan takes.
+
+    Attributes:
+        min_batch: the smallest.
+        opt_batch: that its kernels are chosen for.
+        max_batch: the largest.
+    """
 
     min_batch: int = Field(default=1, ge=1)
     opt_batch: int = Field(default=8, ge=1)
@@ -37,7 +43,25 @@ class Profile(Record):
 
 
 class PlanManifest(ArtifactManifest):
-    """``model.plan.json``: an engine built from a fused graph."""
+    """``model.plan.json``: an engine built from a fused graph.
+
+    Attributes:
+        files: the plan, with its size and hash.
+        schema_version: of this document.
+        kind: of artifact.
+        provenance: when, with what and by which command it was built.
+        flavour: which TensorRT it is for.
+        flavour_version: that built it.
+        version_compatible: whether later versions with the same major number run it too.
+        compute_capabilities: of GPUs that run it.
+        gpu: that it was built on; None where none was needed.
+        driver: newest CUDA of the driver that it was built with; None where none was needed.
+        precision: the graph's.
+        profile: batches that it takes.
+        inputs: the graph's.
+        outputs: the graph's.
+        graph: the whole manifest of the graph that it was built from.
+    """
 
     main_file = PLAN_FILE
     schema_version: Literal[1] = 1
@@ -46,9 +70,9 @@ class PlanManifest(ArtifactManifest):
     flavour: FlavourName
     flavour_version: str
     version_compatible: bool
-    compute_capabilities: list[str]  # of GPUs that run it
-    gpu: str | None  # that it was built on; None where none was needed
-    driver: str | None  # newest CUDA of the driver that it was built with
+    compute_capabilities: list[str]
+    gpu: str | None
+    driver: str | None
     precision: Precision
     profile: Profile
     inputs: list[TensorRecord]

@@ -1,7 +1,6 @@
 """The JSON beside every artifact: what it is, what it was made from, and how well it held.
 
-A manifest names the artifact's files with their hashes, so that a file that was cut short, changed
-or mixed up with another is found before it is used.
+`ptame_deploy.artifact_files` reads and writes it, and checks the files that it names.
 """
 
 from typing import Annotated, Any, ClassVar, Literal, Self

@@ -36,8 +36,8 @@ def drop_and_increase(before: NDArray[np.float32], after: NDArray[np.float32]) -
     """Compare the explained class's probability before and after masking.
 
     Args:
-        before: (N,) softmax of each photo's own top class on the whole photo.
-        after: (N,) softmax of the same class on the masked photo.
+        before: (N,) probability of each photo's explained class on the whole photo.
+        after: (N,) probability of the same class on the masked photo.
 
     Raises:
         InvalidInputError: no photos.

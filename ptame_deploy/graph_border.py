@@ -27,7 +27,7 @@ class Border:
         top_k: int | None,
         uint8_input: bool,
     ) -> Self:
-        """Return what a fused graph must have (DESIGN: graph contract).
+        """Return what a fused graph must have.
 
         Args:
             input_size: height and width of the image.

@@ -13,7 +13,17 @@ OPSETS = range(18, 24)
 
 @dataclass(frozen=True)
 class GraphOptions:
-    """What the exported graph takes and gives (DESIGN: graph contract)."""
+    """What the exported graph takes and gives.
+
+    Attributes:
+        top_k: so many of the best classes are explained, where nobody says which.
+        takes_classes: the caller says which classes to explain: an input ``class_index``.
+        targets: classes that are explained whatever the answer; empty for the best ones.
+        uint8_input: uint8 (B, H, W, 3) instead of float32 (B, 3, H, W).
+        map_size: of the maps: as fine as the features, or as large as the image.
+        contrastive: each map tells what speaks for its class and not for another.
+        opset: of ONNX.
+    """
 
     top_k: int = 1
     takes_classes: bool = False

@@ -1,4 +1,4 @@
-"""Parts of manifests that say how a graph's precision was lowered, and what that cost."""
+"""What records are made of; those of how a graph's precision was lowered, and what that cost."""
 
 from typing import Literal
 
@@ -31,18 +31,31 @@ def first_fault(error: ValidationError) -> str:
 class DriftRecord(Record):
     """A graph's answers against those of the FP32 graph, on the same real photos.
 
-    Probabilities are softmax; maps are compared for the FP32 graph's top class, on the ``maps``
-    photos where both graphs explain it.
+    Maps are compared for the FP32 graph's top class; for the first of the explained ones where the
+    graph explains named classes and the top one is none of them.
+
+    Attributes:
+        photos: that both graphs answered.
+        top1_agreement: share of these on which both name the same class.
+        probability_mean: absolute difference of the top class's probability (softmax or sigmoid,
+            as the classifier's head says), mean over photos.
+        probability_max: largest difference of any class's.
+        maps: photos where both graphs explain the class whose maps are compared.
+        map_mean: absolute difference of the maps, pixels and photos averaged.
+        map_max: largest difference of any pixel.
+        pearson: correlation of the maps, mean over photos.
+        pearson_min: of the photo where it is least.
+        spearman: correlation of the maps' ranks, mean over photos.
     """
 
     photos: int
     top1_agreement: float
-    probability_mean: float  # absolute difference, of the top class
-    probability_max: float  # of any class
+    probability_mean: float
+    probability_max: float
     maps: int
-    map_mean: float  # absolute difference, pixels and photos averaged
+    map_mean: float
     map_max: float
-    pearson: float  # mean over photos
+    pearson: float
     pearson_min: float
     spearman: float
 
@@ -51,6 +64,15 @@ class DropIncreaseRecord(Record):
     """Average drop and increase in confidence of the FP32 graph's maps and of this graph's.
 
     In percent, judged by the FP32 graph; see `ptame_deploy.faithfulness`.
+
+    Attributes:
+        form: with the maps' soft values, or with every map replaced by its ranks.
+        percent: of the pixels that are kept.
+        photos: for which both graphs explain one class.
+        reference_drop: of the FP32 graph's maps.
+        drop: of this graph's.
+        reference_increase: of the FP32 graph's maps.
+        increase: of this graph's.
     """
 
     form: Literal["published", "contrast-matched"]
@@ -63,7 +85,13 @@ class DropIncreaseRecord(Record):
 
 
 class Tolerance(Record):
-    """What the drift must hold; None where a measure is not held to anything."""
+    """What the drift must hold; None where a measure is not held to anything.
+
+    Attributes:
+        top1_agreement: at least.
+        map_mean: at most.
+        pearson: at least.
+    """
 
     top1_agreement: float = Field(ge=0, le=1)
     map_mean: float | None = Field(default=None, ge=0)
@@ -71,20 +99,32 @@ class Tolerance(Record):
 
 
 class CalibrationRecord(Record):
-    """What the ranges of activations were taken from."""
+    """What the ranges of activations were taken from.
+
+    Attributes:
+        method: from activations to a range.
+        photos: that were run.
+        data_sha256: hash of these photos as the graph saw them.
+        key: the cache's, of graph, data, method and tools.
+        swept: the graph's error by method, where several were tried.
+    """
 
     method: CalibrationMethod
     photos: int
     data_sha256: str
-    key: str  # of graph, data, method and tools; the cache's
-    swept: dict[CalibrationMethod, float] = {}  # error by method, where several were tried
+    key: str
+    swept: dict[CalibrationMethod, float] = {}
 
 
 class SensitivityRecord(Record):
     """What one block costs: the error of the whole graph with this block left in FP32.
 
-    The error is the total variation distance of the probabilities plus the mean map difference,
-    averaged over photos; ``gain`` is by how much it falls.
+    Attributes:
+        block: its name.
+        nodes: of the graph in it.
+        error: total variation distance of the probabilities plus the mean map difference, averaged
+            over photos.
+        gain: by how much it falls, from that with all blocks lowered.
     """
 
     block: str
@@ -94,16 +134,30 @@ class SensitivityRecord(Record):
 
 
 class PrecisionRecord(Record):
-    """How a graph's precision was lowered."""
+    """How a graph's precision was lowered.
+
+    Attributes:
+        source_graph_sha256: hash of the FP32 graph's file.
+        target: for whose kernels; None for FP16, which is for all.
+        calibration: where ranges of activations come from; None where there are none.
+        lowered_nodes: layers with weights that run in the lower precision.
+        kept_blocks: that stay in FP32, by search or by hand.
+        kept_nodes: layers with weights that stay in FP32.
+        drift: from the FP32 graph.
+        tolerance: that the drift was held to.
+        misses: what is out of tolerance, where that was allowed.
+        faithfulness: of both graphs' maps.
+        sensitivity: what each block costs, where that was searched.
+    """
 
     source_graph_sha256: str
     target: Target | None = None
     calibration: CalibrationRecord | None = None
     lowered_nodes: int
-    kept_blocks: list[str]  # in FP32, by search or by hand
+    kept_blocks: list[str]
     kept_nodes: int
     drift: DriftRecord
     tolerance: Tolerance
-    misses: list[str]  # what is out of tolerance, where that was allowed
+    misses: list[str]
     faithfulness: list[DropIncreaseRecord]
     sensitivity: list[SensitivityRecord] = []

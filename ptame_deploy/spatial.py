@@ -35,12 +35,12 @@ class SpatialLayer:
         return output if self.reshape is None else self.reshape(output)
 
 
-def layer_outputs(classifier: nn.Module, image: Tensor) -> dict[str, torch.Size]:
+def layer_outputs(classifier: nn.Module, images: Tensor) -> dict[str, torch.Size]:
     """Run once, and return each module's output shape in the order in which they finish.
 
     Args:
         classifier: from images to logits.
-        image: (1, 3, H, W), as the classifier takes it.
+        images: (B, 3, H, W), as the classifier takes them.
     """
     shapes: dict[str, torch.Size] = {}
     handles = []
@@ -58,7 +58,7 @@ def layer_outputs(classifier: nn.Module, image: Tensor) -> dict[str, torch.Size]
             handles.append(module.register_forward_hook(note(name)))
     try:
         with torch.no_grad():
-            classifier(image)
+            classifier(images)
     finally:
         for handle in handles:
             handle.remove()

@@ -39,7 +39,16 @@ _REMEDY = "choose another -o"
 
 @contextmanager
 def writable(target: Path, remedy: str = _REMEDY) -> Iterator[None]:
-    """Turn what the file system refuses into an error that names the target and the remedy."""
+    """Turn what the file system refuses into an error that names the target and the remedy.
+
+    Args:
+        target: what is written.
+        remedy: what its writer can do instead, in words that end the message's sentence.
+
+    Raises:
+        InvalidInputError: it cannot be written.
+        MissingRequirementError: the disk is full.
+    """
     try:
         yield
     except OSError as error:
@@ -57,6 +66,10 @@ def writable(target: Path, remedy: str = _REMEDY) -> Iterator[None]:
 
 def check_writable(directory: Path, remedy: str = _REMEDY) -> None:
     """Find out before minutes of work whether a folder can be written; it is not made.
+
+    Args:
+        directory: that is going to be written.
+        remedy: see `writable`.
 
     Raises:
         InvalidInputError: it cannot.

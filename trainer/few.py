@@ -1,4 +1,4 @@
-"""The recipe for hundreds to thousands of photos: amortised perturbations from the start above.
+"""The recipe for hundreds to thousands of photos: amortised perturbations that sharpen a start.
 
 Each photo is scored once under a few dozen random masks, and `trainer.amortised` fits what is
 linear in the explainer to the scores. No gradient of the classifier is needed, scores are kept for

@@ -75,7 +75,7 @@ def make_gallery(
         bench: the store with the maps.
         measured: methods with their values.
         photos: of the evaluation.
-        columns: of the measures; the first one that contrast cannot move chooses.
+        columns: of the measures; `gallery_column` says which of them chooses.
         manifest: of the reference.
         directory: of the evaluation; the pictures go to its folder ``gallery``.
         seed: of those chosen by chance.

@@ -95,7 +95,7 @@ class Measure(Protocol):
         """Turn probabilities into the measure's values.
 
         Args:
-            before: softmax of the explained class on the whole photo.
+            before: probability of the explained class on the whole photo.
             after: (n,) of the same class on each copy, in `variants`' order.
         """
         ...

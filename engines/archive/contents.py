@@ -31,7 +31,7 @@ class ArchivedExplanation:
         key: its name in a tar file, its row or key in a Parquet file; None for a file of its own.
         class_index: K classes, best first (or as asked); None where there is no explanation.
         class_name: likewise.
-        probability: likewise; softmax over all classes.
+        probability: likewise, by the classifier's head: softmax over all classes, or sigmoid.
         saliency: float32 (K, h, w) in [0, 1]; None also where the archive has no maps.
         error: why there is no explanation, or None.
     """

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they become a classifier with its explainer."""
+"""Options that several commands share, and how the text of some is read."""
 
 from pathlib import Path
 from typing import Annotated, Any

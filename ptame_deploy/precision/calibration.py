@@ -33,7 +33,7 @@ Feed = Callable[[slice], dict[str, NDArray[Any]]]
 
 
 def calibration_key(graph_sha256: str, data_sha256: str, method: CalibrationMethod) -> str:
-    """Return the key of a calibration: graph, data, method and tools (DESIGN: precision).
+    """Return the key of a calibration: graph, data, method and tools.
 
     Any change of a weight changes the graph's hash, so that no cache of other weights is met.
     """
