@@ -1,5 +1,7 @@
 """The documentation site builds without a warning, and the tutorial's commands run."""
 
+import ast
+import json
 import os
 import re
 import subprocess
@@ -58,6 +60,50 @@ def test_files_that_pages_name_exist():
     }
     assert len(named) > 20
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def words_of_cautions(path, name=None):
+    """Yield what functions write into sentences of their own, the values between them left out."""
+    for function in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(function, ast.FunctionDef) and name in (None, function.name):
+            body = function.body[ast.get_docstring(function) is not None :]
+            for node in (inner for one in body for inner in ast.walk(one)):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    text = node.value.strip(" '():;,")
+                    if " " in text or text.isupper():
+                        yield text
+
+
+def test_every_caution_is_explained_in_the_words_that_are_printed():
+    page = (ROOT / "docs" / "howto" / "reading-a-map.md").read_text()
+    table = page.partition("## When a caution stands below")[2]
+    printed = [
+        *words_of_cautions("ptame_deploy/cautions.py"),
+        *words_of_cautions("ptame_deploy/artifacts.py", "cautions"),
+    ]
+    assert "DOUBT" in printed
+    assert "explainer was trained for" in printed
+    assert "was compared with FP32 on" in printed
+    assert [words for words in printed if words not in table] == []
+
+
+def test_what_is_said_of_rise_is_what_the_committed_results_say():
+    found = []
+    for name in ("evaluation-lite2-cpu", "rise-curve-resnet50-cpu"):
+        curve = json.loads((ROOT / "results" / f"{name}.json").read_text())["rise_curve"]
+        assert curve["points"][-1]["masks"] == 8000
+        found.append(curve["points"][-1]["correlation"])
+    # Of three photos the interval begins at the worst one: one resample of 27 is that one thrice.
+    assert [one["photos"] for one in found] == [3, 3]
+    lite2, resnet50 = (f"{one['mean']:.2f}" for one in found)
+    said = (
+        f"of two seeds of 8,000 masks correlate by {lite2} (EfficientNet-Lite2) and {resnet50} "
+        "(ResNet-50) on average over three photos each, by "
+        f"{min(one['low'] for one in found):.2f} on the worst of them"
+    )
+    assert said in " ".join((ROOT / "docs" / "limits.md").read_text().split())
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert said.partition("correlate ")[2] in readme
 
 
 def test_every_command_and_public_name_is_in_the_reference(site):
