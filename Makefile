@@ -38,12 +38,14 @@ help:
 	@echo "make train-demo PHOTOS=FOLDER  train the demo's explainer on photos of yours"
 	@echo "make test      lint, types and tests"
 	@echo "make test-all  the same, with the tests that take long"
+	@echo "make lint      format, linter, types, layers, Dockerfiles"
 	@echo "make report    compare explanation methods on the demo's photos (report-work/report/)"
 	@echo "make bench-train  time a training step in its fast form and in the paper's"
 	@echo "make bench-cpp  time the C++ library beside Python's session, and check its limit"
 	@echo "make bench-serving  servers under load, with and without dynamic batching"
 	@echo "make tritonserver REPOSITORY=models  a tritonserver on the CPU, to try a repository"
 	@echo "make bench-archive  photos a second of ptame explain-archive, by one worker and by two"
+	@echo "make compare-openvino TRAIN=FOLDER PHOTOS=FOLDER  times and faithfulness beside OpenVINO XAI"
 	@echo "make bench-gpu  precisions, PyTorch's modes and RISE on a GPU (PYTHON: one with CUDA builds)"
 	@echo "make fuzz      break every kind of file that is read, 2,000 times each (half an hour)"
 	@echo "make soak      memory over 10,000 requests and 10,000 photos (half an hour)"
@@ -56,6 +58,10 @@ help:
 	@echo "make supply-chain  bill of materials, licences, known weaknesses"
 	@echo "make survey    export 89 timm models, and tell which hold (an hour)"
 	@echo "make bench     reproduce the README's tables of speed and precision, and check their limits"
+	@echo "make environment  $(VENV)/, which the others make where they need it"
+	@echo "make triton-environment, cpp-headers, foreign-models  likewise, for some of the tests"
+	@echo "make random-model  a small graph with random weights, which fuzz and soak run"
+	@echo "make clean     remove the environments and all that was made (results/ stays)"
 
 # tritonserver comes with a package that needs an older NumPy.
 TRITON ?= .venv-triton
@@ -277,4 +283,4 @@ report: $(ENVIRONMENT)
 	@echo "Page:             report-work/report/report.html"
 
 clean:
-	rm -rf $(VENV) $(TRITON) $(AUDIT) $(CPP_HEADERS) $(FOREIGN) demo bench-work report-work site build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(TRITON) $(OPENVINO) $(AUDIT) $(CPP_HEADERS) $(FOREIGN) demo bench-work report-work site build dist .mypy_cache .pytest_cache .ruff_cache

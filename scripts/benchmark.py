@@ -68,7 +68,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--mode", default="latency", choices=("latency", "throughput", "both"))
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, default=Path("results/bench-cpu.json"))
+    parser.add_argument("--json", type=Path, default=Path("bench-work/bench.json"))
     return parser.parse_args()
 
 

@@ -81,7 +81,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, default=Path("results/bench-precision-cpu.json"))
+    parser.add_argument("--json", type=Path, default=Path("bench-work/bench-precision.json"))
     return parser.parse_args()
 
 

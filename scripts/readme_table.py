@@ -7,7 +7,9 @@ faithful each method is, with ``--rise`` how many masks RISE needs; with ``--tra
 training gains on photos left out, with ``--seeds`` by several seeds of its masks, with
 ``--beside-rise`` how that compares with RISE, with ``--own`` what it does for a classifier with
 classes of its own; with ``--openvino`` P-TAME beside OpenVINO XAI; with ``--serving``
-what servers answer under load.
+what servers answer under load. And its lines of one sentence each (`bench.short_results`): with
+``--archive`` how fast archives are explained, with ``--cpp`` how C++ compares with Python, with
+``--classes`` what more classes and contrasts cost, with ``--forms`` what P-TAME's forms cost.
 """
 
 import argparse

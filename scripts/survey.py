@@ -4,7 +4,7 @@ What `make survey` runs: `ptame export` with random weights (parity does not ask
 knows) for models of over 60 families, each in a process of its own. What was done is kept in
 --work, so that a kill loses one model. Writes one JSON, and a table with each failure's reason.
 
-    python scripts/survey.py --json results/survey-timm.json --table SURVEY.md
+    python scripts/survey.py --json results/survey-timm.json --table docs/survey.md
 """
 
 import argparse

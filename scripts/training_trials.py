@@ -215,9 +215,11 @@ def main() -> int:
     parser.add_argument(
         "--variants", default="efficientnet_lite0@224,efficientnet_lite0@224/plain,self"
     )
-    parser.add_argument("--folds", type=int, default=4)
+    parser.add_argument("--folds", type=int, default=4, help="of the photos; at least 2")
     parser.add_argument("--judged", type=int, help="only so many of the folds (all)")
-    parser.add_argument("--first-fold", type=int, default=0, help="that is judged, of 0 to 3")
+    parser.add_argument(
+        "--first-fold", type=int, default=0, help="that is judged, of 0 to one less than --folds"
+    )
     parser.add_argument("--masks", type=int, default=32)
     parser.add_argument(
         "--mask-counts", default="", help="also what fewer or more masks teach: 4,8,16,32"
@@ -236,6 +238,14 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("bench-work/training-trials"))
     parser.add_argument("--json", type=Path, default=Path("bench-work/training-trials.json"))
     arguments = parser.parse_args()
+    if arguments.folds < 2:
+        parser.error(f"--folds must be at least 2, got {arguments.folds}: none would be left.")
+    if arguments.first_fold not in range(arguments.folds):
+        last = arguments.folds - 1
+        parser.error(
+            f"--first-fold must be 0 to {last} of {arguments.folds} --folds, "
+            f"got {arguments.first_fold}."
+        )
     return exit_code(lambda: _run(arguments))
 
 

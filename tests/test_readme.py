@@ -52,6 +52,17 @@ def test_make_targets_exist():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
+def test_make_help_tells_every_target_and_clean_removes_every_environment():
+    makefile = (ROOT / "Makefile").read_text()
+    told = " ".join(re.findall(r'^\t@echo "make (.+?)  .+"$', makefile, re.MULTILINE))
+    targets = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)[1].split()
+    assert [one for one in targets if one not in re.split(r"[ ,]+", told)] == ["help"]
+    cleaned = re.search(r"^clean:\n\trm -rf (.+)$", makefile, re.MULTILINE)[1]
+    environments = re.findall(r"^(\w+) \?= \.[a-z]", makefile, re.MULTILINE)
+    assert "OPENVINO" in environments
+    assert [one for one in environments if f"$({one})" not in cleaned] == []
+
+
 def test_links_and_pictures_exist():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         if not target.startswith("http"):

@@ -53,6 +53,12 @@ def test_commands_and_their_options_exist(result, command):
         assert program == "cp"
 
 
+def test_no_script_writes_over_committed_results_unless_it_is_told_to():
+    scripts = {path: path.read_text() for path in (ROOT / "scripts").glob("*.py")}
+    assert len(scripts) > 10
+    assert [path.name for path, text in scripts.items() if 'default=Path("results' in text] == []
+
+
 @pytest.mark.parametrize("name", sorted(DATA))
 def test_a_table_that_is_the_same_has_not_moved(name):
     found = compare_tables(name, table(name), table(name), of_machine=True)
