@@ -1,9 +1,11 @@
-"""How a service runs, and what it refuses."""
+"""How a service runs, and what it refuses.
+
+The defaults of ``ptame serve`` are those here, which its help reads: nothing heavy is imported.
+"""
 
 from dataclasses import dataclass
 
 from ptame_deploy.errors import InvalidInputError
-from ptame_deploy.photos import MAX_PIXELS
 
 MEGABYTE = 10**6
 
@@ -18,7 +20,8 @@ class ServeSettings:
         delay: seconds that a request may wait for others to run with.
         max_waiting: photos that may wait or run; more are answered 429.
         max_body: bytes of a request, and of the numbers that it asks for; more are answered 413.
-        max_pixels: of a photo; more are answered 413.
+        max_pixels: of a photo; more are answered 413. `ptame_deploy.photos.MAX_PIXELS`, which is
+            a little more than the default, holds beside it.
         timeout: seconds that a request may take from its first byte to its answer.
         api_key: that requests must bring; None where everybody is served.
     """
@@ -28,7 +31,7 @@ class ServeSettings:
     delay: float = 0.002
     max_waiting: int = 64
     max_body: int = 32 * MEGABYTE
-    max_pixels: int = MAX_PIXELS
+    max_pixels: int = 89 * MEGABYTE
     timeout: float = 30.0
     api_key: str | None = None
 

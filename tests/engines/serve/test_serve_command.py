@@ -115,6 +115,19 @@ def test_answers_are_sent_at_once(tiny_artifact, monkeypatch):
     assert [one.proto for one in given] == [socket.IPPROTO_TCP]
 
 
+def test_the_options_defaults_are_the_settings(tiny_artifact, monkeypatch):
+    from ptame_deploy.photos import MAX_PIXELS
+
+    given = []
+    monkeypatch.delenv("PTAME_API_KEY", raising=False)
+    monkeypatch.setattr(
+        "engines.serve.server.run_server", lambda _, settings, *rest, **said: given.append(settings)
+    )
+    assert run(["serve", str(tiny_artifact), "--name", "x"]) == 0
+    assert given == [ServeSettings(name="x")]
+    assert 0.99 * MAX_PIXELS < ServeSettings.max_pixels <= MAX_PIXELS
+
+
 def test_ctrl_c_ends_it_too(serve):
     process, _ = serve()
     process.send_signal(signal.SIGINT)
