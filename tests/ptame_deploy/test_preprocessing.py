@@ -87,3 +87,61 @@ def test_what_is_wrong_is_said_in_our_own_words():
 def test_values_that_cannot_be_are_named():
     with pytest.raises(InvalidInputError, match=r"resize: .* \(got -5\)\.$"):
         preprocessing_of({"input_size": (64, 64), "resize": -5})
+
+
+def test_what_imagenets_classifiers_are_used_to():
+    """torchvision's presets: 256 then 224, the mean and standard deviation of ImageNet."""
+    import_torchvision()
+    from torchvision.transforms._presets import ImageClassification
+
+    published, ours = ImageClassification(crop_size=224), Preprocessing()
+    assert (ours.input_size, ours.resize) == ((224, 224), 256)
+    assert [ours.resize] == published.resize_size
+    assert list(ours.mean) == published.mean
+    assert list(ours.std) == published.std
+    assert Preprocessing.usual((224, 224)) == ours
+    wide = Preprocessing.usual((192, 384))  # 7/8 of the shorter side is seen
+    assert (wide.input_size, wide.resize) == ((192, 384), 219)
+
+
+def test_another_input_size_sees_as_much_of_the_photo():
+    ours = Preprocessing(input_size=(224, 448), resize=256, mean=(0.1, 0.2, 0.3))
+    larger = ours.at((336, 672))
+    assert (larger.input_size, larger.resize) == ((336, 672), 384)
+    assert larger.mean == ours.mean
+    assert ours.at((112, 500)).resize == 128
+    assert ours.not_normalised() == Preprocessing(
+        input_size=(224, 448), resize=256, mean=(0, 0, 0), std=(1, 1, 1)
+    )
+
+
+def test_crop_box_of_a_photo_that_does_not_divide():
+    ours = Preprocessing(input_size=(90, 101), resize=128)
+    assert ours.resized_size(400, 300) == (170, 128)
+    left, top, right, bottom = ours.crop_box(400, 300)
+    across, down = 400 / 170, 300 / 128
+    assert (left, right) == (34 * across, 135 * across)  # (170 - 101) / 2, halves to even
+    assert (top, bottom) == (19 * down, 109 * down)
+    assert ours.resized_size(300, 400) == (128, 170)
+    assert ours.resized_size(77, 77) == (128, 128)
+
+
+def test_the_longest_photo_is_just_taken():
+    ours = Preprocessing(input_size=(1, 1), resize=100)
+    assert ours.resized_size(1, 10_000) == (100, 1_000_000)  # a hundred million pixels
+    with pytest.raises(InvalidInputError, match="1x10001 is too long and narrow"):
+        ours.resized_size(1, 10_001)
+
+
+@pytest.mark.parametrize("std", [(0, 1, 1), (1, -0.5, 1)])
+def test_a_standard_deviation_is_positive(std):
+    with pytest.raises(ValueError, match="std must be positive"):
+        Preprocessing(std=std)
+
+
+def test_sizes_end_somewhere():
+    assert Preprocessing(resize=16_384).resize == 16_384
+    with pytest.raises(ValueError, match="16384"):
+        Preprocessing(resize=16_385)
+    with pytest.raises(ValueError, match="frozen"):
+        Preprocessing().resize = 3

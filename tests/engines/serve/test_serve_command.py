@@ -207,7 +207,9 @@ def test_another_precision_is_served_when_asked_for(serve, tiny_artifact, make_p
     words = ["serve", str(tiny_artifact), "--engine", "fp16"]
     assert run(words) == 2  # how to lower it, but never FP32 instead
     process, url = serve("--engine", "fp16", "--photos", str(photos))
-    config = json.loads(urllib.request.urlopen(f"{url}/v2/models/{tiny_artifact.name}/config").read())
+    config = json.loads(
+        urllib.request.urlopen(f"{url}/v2/models/{tiny_artifact.name}/config").read()
+    )
     manifest = json.loads(config["parameters"]["ptame"]["string_value"])
     assert manifest["precision"] == "fp16"
     process.send_signal(signal.SIGTERM)
