@@ -25,14 +25,25 @@ Form = Literal["weights", "shared-terms"]
 
 
 class FileRecord(Record):
-    """One file of an artifact."""
+    """One file of an artifact.
+
+    Attributes:
+        bytes: its size.
+        sha256: of its bytes, 64 hexadecimal digits.
+    """
 
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
 class TensorRecord(Record):
-    """A graph's input or output; names in the shape are dynamic dimensions."""
+    """A graph's input or output.
+
+    Attributes:
+        name: ``image``, ``class_index``, ``logits`` or ``saliency``.
+        dtype: NumPy's name of it.
+        shape: names in it are dynamic dimensions.
+    """
 
     name: str
     dtype: str
@@ -42,8 +53,13 @@ class TensorRecord(Record):
 class ParityRecord(Record):
     """The largest difference between ONNX Runtime and PyTorch, by output and batch size.
 
-    ``measure`` says what the difference is: ``absolute``, ``relative`` to the largest value, or
-    the ``count`` of values that differ.
+    Attributes:
+        output: of the graph, or ``probabilities``.
+        batch: photos in it.
+        measure: of the difference: ``absolute``, ``relative`` to the largest value, or the
+            ``count`` of values that differ.
+        difference: the largest that was found.
+        tolerance: the largest that passes.
     """
 
     output: str
@@ -68,7 +84,30 @@ class ArtifactManifest(Record):
 
 
 class GraphManifest(ArtifactManifest):
-    """``model.json``: a fused graph of classifier and explainer."""
+    """``model.json``: a fused graph of classifier and explainer.
+
+    The file holds `cautions` too, for readers that do not know the rules; they are told anew
+    whenever it is read.
+
+    Attributes:
+        files: size and hash of each file of the artifact, by name.
+        schema_version: of this document; newer ones are refused.
+        kind: ``fused-graph``.
+        provenance: when, with what and by which command it was made.
+        classifier: what is explained.
+        explainer: what explains it.
+        preprocessing: from a photo to the graph's input; mean and std are inside the graph.
+        inputs: ``image``, and ``class_index`` where the caller says which classes.
+        outputs: ``logits``, ``class_index`` where the graph chooses, ``saliency``.
+        map_size: height and width of the maps.
+        top_k: how many classes are explained; None where the caller says which.
+        targets: indices that are explained whatever the answer, instead of the best.
+        contrast: what each class is held against; None for nothing.
+        precision: of the arithmetic.
+        opset: ONNX's.
+        parity: how ONNX Runtime's answers differed from PyTorch's at export.
+        quantisation: how the precision was lowered, and what that cost; None in FP32.
+    """
 
     main_file = GRAPH_FILE
     schema_version: Literal[1] = 1
@@ -81,7 +120,7 @@ class GraphManifest(ArtifactManifest):
     outputs: list[TensorRecord]
     map_size: tuple[int, int]
     top_k: int | None
-    targets: list[int] | None = None  # explained whatever the answer, instead of the best
+    targets: list[int] | None = None
     contrast: Contrast | None = None
     precision: Precision = "fp32"
     opset: int
@@ -172,7 +211,12 @@ class GraphManifest(ArtifactManifest):
 
 
 class AnswerRecord(Record):
-    """A classifier's best classes of one image that anybody can make again, best first."""
+    """A classifier's best classes of one image that anybody can make again, best first.
+
+    Attributes:
+        class_index: of the classes.
+        probability: of each.
+    """
 
     class_index: list[Annotated[int, Field(ge=0)]]
     probability: list[Annotated[float, Field(ge=0, le=1)]]
@@ -186,7 +230,22 @@ class AnswerRecord(Record):
 
 
 class ExplainerManifest(ArtifactManifest):
-    """``explainer.json``: the trained part, to be fused with its classifier and auxiliary."""
+    """``explainer.json``: the trained part, to be fused with its classifier and auxiliary.
+
+    Attributes:
+        files: size and hash of each file of the artifact, by name.
+        schema_version: of this document; newer ones are refused.
+        kind: ``explainer``.
+        provenance: when, with what and by which command it was made.
+        classifier: what it was trained for.
+        explainer: what it is.
+        preprocessing: from a photo to the classifier's input.
+        channels: of the auxiliary's taps, fine to coarse.
+        form: all weights, or what training changed of an activation map.
+        answers: the classifier's best classes of a few made images, so that it is known again
+            where its code changed, or where it was but a function.
+        training: settings and outcome, as the recipe told them.
+    """
 
     main_file = EXPLAINER_FILE
     schema_version: Literal[1] = 1
@@ -197,7 +256,6 @@ class ExplainerManifest(ArtifactManifest):
     preprocessing: Preprocessing
     channels: list[int]
     form: Form = "weights"
-    # So that a classifier is known again whose code changed, or that was but a function.
     answers: list[AnswerRecord] | None = None
     training: dict[str, Any] | None = None
 

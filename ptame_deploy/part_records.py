@@ -25,7 +25,13 @@ def auxiliary_label(name: str, input_sizes: Sequence[int]) -> str:
 
 
 class WeightsRecord(Record):
-    """Where weights came from; the hash covers names, shapes and values, not the file format."""
+    """Where weights came from.
+
+    Attributes:
+        source: a library's name for them, a package, a file, or ``random``.
+        sha256: of names, shapes and values, not of the file's format.
+        random: whether they were never trained.
+    """
 
     source: str
     sha256: str
@@ -38,16 +44,26 @@ def is_class_name(name: str) -> bool:
 
 
 class ClassifierRecord(Record):
-    """The explained classifier."""
+    """The explained classifier.
+
+    Attributes:
+        name: as ``--backbone`` was given it.
+        num_classes: how many logits it gives.
+        class_names: by index; None where nobody said them.
+        weights: where they came from.
+        head: how logits become probabilities.
+        assumed: fields of the preprocessing that neither its source nor the user said, and that
+            were taken to be ImageNet's.
+        doubts: what looks wrong about it.
+    """
 
     name: str
     num_classes: int = Field(ge=1)
     class_names: list[str] | None = None
     weights: WeightsRecord
     head: Head = "softmax"
-    # Fields of the preprocessing that neither its source nor the user said: ImageNet's habits.
     assumed: list[str] = Field(default_factory=list)
-    doubts: list[str] = Field(default_factory=list)  # what looks wrong about it
+    doubts: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _check_names(self) -> "ClassifierRecord":
@@ -98,7 +114,27 @@ class SuperpixelRecord(Record):
 
 
 class ExplainerRecord(Record):
-    """The explainer inside a fused graph."""
+    """The explainer inside a fused graph.
+
+    The last three were measured on photos that the judged explainer had not seen; None where they
+    were not.
+
+    Attributes:
+        auxiliary: whose features the maps are made of; ``self`` for the classifier's own.
+        auxiliary_input_sizes: side of the image that it sees; one or several.
+        auxiliary_weights: where they came from.
+        state: trained or not.
+        start: what training begins with, or what it is where it is not trained.
+        training_preset: the recipe.
+        training_steps: of the recipe ``paper``.
+        training_photos: that were given, those left out included.
+        weights_sha256: of its parameters' names, shapes and values.
+        superpixels: what its maps are averaged over; None for nothing.
+        gain: by how much training made it better than its start, in the recipe's own measure.
+        own_answers: how maps of the answers predict the answers' scores of masked copies: the mean
+            cosine, 0 is chance.
+        other_classes: the same of the second-best class.
+    """
 
     auxiliary: str
     auxiliary_input_sizes: list[int]
@@ -106,14 +142,13 @@ class ExplainerRecord(Record):
     state: State
     start: Start
     training_preset: Preset | None = None
-    training_steps: int | None = None  # of the preset 'paper'
+    training_steps: int | None = None
     training_photos: int | None = None
     weights_sha256: str
     superpixels: SuperpixelRecord | None = None
-    # On photos that the judged explainer had not seen; None where it was not measured.
-    gain: Interval | None = None  # by how much training made it better than its start
-    own_answers: Interval | None = None  # how its maps predict scores of masked copies: mean cosine
-    other_classes: Interval | None = None  # the same of the second-best class
+    gain: Interval | None = None
+    own_answers: Interval | None = None
+    other_classes: Interval | None = None
 
     @property
     def auxiliary_label(self) -> str:

@@ -16,7 +16,14 @@ _TRACED_PACKAGES = (
 
 
 class Provenance(Record):
-    """When, with what and by which command an artifact was made."""
+    """When, with what and by which command an artifact was made.
+
+    Attributes:
+        created: in UTC, ISO 8601.
+        command: without the paths that led to the program.
+        seed: of everything random.
+        versions: of Python and of the packages that shape results.
+    """
 
     created: str
     command: str
