@@ -8,7 +8,7 @@ from PIL import Image
 
 from bench.desk import RISE, Desk, Look
 from engines.photo_input import decoded
-from ptame_deploy.errors import InvalidInputError, MissingRequirementError, PtameError
+from ptame_deploy.errors import InvalidInputError, MissingRequirementError, PtameError, reason_of
 
 if TYPE_CHECKING:
     import gradio
@@ -166,7 +166,7 @@ def serve_app(page: "gradio.Blocks", host: str, port: int) -> None:
     try:
         page.launch(server_name=host, server_port=port, quiet=True, share=False, theme=theme)
     except OSError as error:
-        message = f"Cannot listen at {host}:{port}: {str(error).splitlines()[0]}"
+        message = f"Cannot listen at {host}:{port}: {reason_of(error)}"
         raise InvalidInputError(message) from error
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter, ValidationError
 
 from bench.results import Comparison, Device, Latency, Reading, SpeedReport, SuiteReport
-from ptame_deploy.errors import InvalidInputError, reason
+from ptame_deploy.errors import InvalidInputError, reason_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -78,7 +78,7 @@ def read_reports(path: Path) -> list[SpeedReport]:
     try:
         found = _ReportFile.validate_json(path.read_bytes())
     except OSError as error:
-        message = f"{path} cannot be read: {reason(error)}."
+        message = f"{path} cannot be read: {reason_of(error)}."
         raise InvalidInputError(message) from error
     except ValidationError as error:
         message = f"{path} is not what ptame bench --json writes, or of another version."

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from engines.gpu import Gpu
-from ptame_deploy.errors import MissingRequirementError
+from ptame_deploy.errors import MissingRequirementError, reason_of
 
 FlavourName = Literal["tensorrt", "tensorrt-rtx"]
 _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -122,7 +122,7 @@ def load_flavour(name: FlavourName) -> Flavour:
     try:
         module = importlib.import_module(_MODULES[name])
     except Exception as error:  # a missing library can end in several kinds of error
-        reason = str(error).split("\n", maxsplit=1)[0]
+        reason = reason_of(error)
         message = f"{name} cannot be used here ({reason}). Install it: {_INSTALL[name]}"
         raise MissingRequirementError(message) from error
     flavour = Flavour(name, module)

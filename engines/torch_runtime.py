@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from engines.runtime import Arrays, Staged, check_inputs
 from ptame_deploy.artifacts import TensorRecord
-from ptame_deploy.errors import InvalidInputError, MissingRequirementError
+from ptame_deploy.errors import InvalidInputError, MissingRequirementError, reason_of
 
 TorchMode = Literal["eager", "compile", "cuda-graphs"]
 TorchPrecision = Literal["fp32", "fp16", "bf16"]
@@ -142,7 +142,7 @@ class TorchRuntime:
             )
             raise InvalidInputError(message) from error
         except torch._dynamo.exc.BackendCompilerFailed as error:  # noqa: SLF001 (its public name)
-            reason = str(error).strip().split("\n", maxsplit=1)[0]
+            reason = reason_of(error)
             message = f"torch.compile fails here ({reason}): it needs a C++ compiler, or Triton."
             raise MissingRequirementError(message) from error
         return [found] if isinstance(found, Tensor) else list(found)

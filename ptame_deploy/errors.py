@@ -35,6 +35,12 @@ class ArtifactError(PtameError):
     exit_code = 4
 
 
-def reason(error: BaseException) -> str:
-    """Return why something failed, in one phrase: the system's words where they are its own."""
-    return str(getattr(error, "strerror", None) or error)
+def reason_of(error: BaseException) -> str:
+    """Return why something failed, in one phrase.
+
+    The system's words where they are its own, else the first line of the error's, else its kind:
+    exporters, hubs and runtimes add pages of advice, and some errors say nothing at all.
+    """
+    told = getattr(error, "strerror", None) or str(error)
+    lines = str(told).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, inliner, shape_inference
 
 from ptame_deploy.any_batch import noise, quietly, with_any_batch
-from ptame_deploy.errors import ArtifactError, CheckFailedError, InvalidInputError
+from ptame_deploy.errors import ArtifactError, CheckFailedError, InvalidInputError, reason_of
 from ptame_deploy.foreign_border import (
     DTYPES,
     Layout,
@@ -115,7 +115,7 @@ def read_foreign_graph(
         _drop_weights_from_inputs(model)
         model = shape_inference.infer_shapes(model)
     except Exception as error:  # ONNX's own share no base but Exception
-        reason = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
+        reason = reason_of(error)
         message = f"{path} is an ONNX graph that contradicts itself: {reason}"
         raise ArtifactError(message) from error
     _drop_unread_inputs(model, output_name)
@@ -226,7 +226,7 @@ def _run(
     try:
         answers = zip(names, session.run(names, feed, quietly()), strict=True)
     except Exception as error:  # ONNX Runtime's own share no base but Exception
-        reason = str(error).strip().split("\n", maxsplit=1)[0]
+        reason = reason_of(error)
         shape = next(iter(feed.values())).shape
         message = f"{path} does not run on an image of {shape}: {reason}"
         raise CheckFailedError(message) from error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 
-from ptame_deploy.errors import ArtifactError, CheckFailedError
+from ptame_deploy.errors import ArtifactError, CheckFailedError, reason_of
 
 # Protobuf refuses messages over 2 GiB; weights then go to a file beside the graph.
 EXTERNAL_DATA_BYTES = 1_900_000_000
@@ -28,7 +28,7 @@ def load_graph(path: Path, *, weights: bool = True) -> onnx.ModelProto:
     except OSError:
         raise
     except Exception as error:  # protobuf's and onnx's own share no base but Exception
-        reason = str(error).split("\n", maxsplit=1)[0]
+        reason = reason_of(error)
         message = f"{path} cannot be read as an ONNX graph: {reason}"
         raise ArtifactError(message) from error
 
@@ -42,7 +42,7 @@ def check_graph_file(path: Path) -> None:
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        message = f"The ONNX checker refuses the graph: {str(error).splitlines()[0]}"
+        message = f"The ONNX checker refuses the graph: {reason_of(error)}"
         raise CheckFailedError(message) from error
 
 

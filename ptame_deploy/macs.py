@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptame_deploy.errors import ArtifactError, InvalidInputError
+from ptame_deploy.errors import ArtifactError, InvalidInputError, reason_of
 
 if TYPE_CHECKING:
     import onnx
@@ -67,7 +67,7 @@ def macs_by_node(model: "Path | onnx.ModelProto", batch: int) -> list[NodeMacs]:
     try:
         inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
     except Exception as error:  # its errors share no base but Exception
-        message = f"The graph's shapes cannot be inferred: {str(error).splitlines()[0]}"
+        message = f"The graph's shapes cannot be inferred: {reason_of(error)}"
         raise InvalidInputError(message) from error
     shapes = _known_shapes(inferred.graph)
     counts = []

@@ -13,7 +13,12 @@ import torch
 from onnx import compose, version_converter
 from torch import Tensor, nn
 
-from ptame_deploy.errors import CheckFailedError, InvalidInputError, MissingRequirementError
+from ptame_deploy.errors import (
+    CheckFailedError,
+    InvalidInputError,
+    MissingRequirementError,
+    reason_of,
+)
 from ptame_deploy.foreign_graph import ForeignGraph
 from ptame_deploy.graph_file import opset_of, walk_nodes
 from ptame_deploy.onnx_session import open_session
@@ -125,7 +130,7 @@ def _translate(graph: ForeignGraph, name: str) -> nn.Module:
     try:
         translated: nn.Module = convert(graph.model)
     except Exception as error:  # it raises what it comes across
-        kinds = ", ".join(_untranslatable(graph.model)) or str(error).split("\n", maxsplit=1)[0]
+        kinds = ", ".join(_untranslatable(graph.model)) or reason_of(error)
         message = (
             f"{name} gives no gradient: PyTorch has no translation of {kinds}. --preset few needs "
             "no gradient."
@@ -204,7 +209,7 @@ def _lifted(graph: ForeignGraph, opset: int) -> onnx.ModelProto:
     try:
         lifted: onnx.ModelProto = version_converter.convert_version(graph.model, opset)
     except Exception as error:  # the converter's own share no base but Exception
-        reason = str(error).strip().split("\n", maxsplit=1)[0]
+        reason = reason_of(error)
         message = (
             f"The classifier's operators cannot be lifted from opset {graph.opset} to {opset}: "
             f"{reason}"

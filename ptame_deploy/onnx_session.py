@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ptame_deploy.errors import ArtifactError, MissingRequirementError
+from ptame_deploy.errors import ArtifactError, MissingRequirementError, reason_of
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -120,7 +120,7 @@ def open_session(
         session = onnxruntime.InferenceSession(source, options, providers=asked)
     except Exception as error:  # its exceptions share no base but Exception
         name = "The graph" if isinstance(model, bytes) else str(model)
-        reason = str(error).split("\n", maxsplit=1)[0]
+        reason = reason_of(error)
         message = f"{name} cannot be loaded by ONNX Runtime: {reason}"
         raise ArtifactError(message) from error
     if session.get_providers()[0] != providers[0]:

@@ -7,7 +7,7 @@ from importlib import resources, util
 
 from torch import Tensor, nn
 
-from ptame_deploy.errors import ArtifactError, MissingRequirementError
+from ptame_deploy.errors import ArtifactError, MissingRequirementError, reason_of
 from ptame_deploy.hub import is_out_of_reach
 from ptame_deploy.storage import sha256_of_file
 from ptame_deploy.vision import import_timm, import_torchvision
@@ -134,7 +134,7 @@ def _downloading(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # every hub has its own kinds
-        reason = str(error).split("\n", maxsplit=1)[0]
+        reason = reason_of(error)
         message = (
             f"The weights of {what} could not be downloaded ({reason}). Connect to the network, "
             "give a file of weights (--weights, --auxiliary-weights), or 'random' in its place to "

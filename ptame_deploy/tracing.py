@@ -8,7 +8,7 @@ import onnx
 import torch
 from torch import nn
 
-from ptame_deploy.errors import CheckFailedError
+from ptame_deploy.errors import CheckFailedError, reason_of
 from ptame_deploy.graph_file import forget_sources
 from ptame_deploy.onnx_classifier import foreign_graphs, splice
 from ptame_deploy.quiet_exporter import quiet_exporter
@@ -140,5 +140,4 @@ def _innermost(error: BaseException) -> str:
     """Return the first line of what went wrong first: the exporter wraps it in advice to itself."""
     while error.__cause__ is not None:
         error = error.__cause__
-    line = str(error).strip().split("\n", maxsplit=1)[0]
-    return line or type(error).__name__
+    return reason_of(error)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ptame_deploy.errors import InvalidInputError, PtameError
+from ptame_deploy.errors import InvalidInputError, PtameError, reason_of
 from ptame_deploy.vision import import_torchvision
 
 
@@ -61,7 +61,7 @@ def foreign_code(failure: str) -> Iterator[None]:
     except (PtameError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
-        reason = str(error).split("\n", maxsplit=1)[0] or type(error).__name__
+        reason = reason_of(error)
         message = f"{failure}: {type(error).__name__}: {reason}"
         raise InvalidInputError(message) from error
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ptame_deploy.errors import ArtifactError, InvalidInputError
+from ptame_deploy.errors import ArtifactError, InvalidInputError, reason_of
 from ptame_deploy.part_records import WeightsRecord
 
 RANDOM = "random"
@@ -51,7 +51,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")  # legacy formats are read all the same
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # both readers raise many kinds on foreign bytes
-        reason = str(error).split("\n", maxsplit=1)[0]
+        reason = reason_of(error)
         message = (
             f"Weights {path} cannot be read as safetensors or as a checkpoint of tensors alone "
             f"({reason})."

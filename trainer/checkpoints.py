@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ptame_deploy.errors import ArtifactError, InvalidInputError
+from ptame_deploy.errors import ArtifactError, InvalidInputError, reason_of
 from ptame_deploy.storage import atomic_file
 from trainer.parallel import rank
 from trainer.recorder import Recorder
@@ -87,7 +87,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         dict(checkpoint["callbacks"])
         dict(checkpoint["state_dict"])
     except Exception as error:  # unpickling foreign bytes raises almost anything
-        reason = str(error).split("\n", maxsplit=1)[0] or type(error).__name__
+        reason = reason_of(error)
         message = f"{path} is no checkpoint of ptame train, or corrupt ({reason}). Remove it."
         raise ArtifactError(message) from error
     return checkpoint  # type: ignore[no-any-return]

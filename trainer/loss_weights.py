@@ -5,7 +5,7 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ptame_deploy.errors import ArtifactError, InvalidInputError, reason
+from ptame_deploy.errors import ArtifactError, InvalidInputError, reason_of
 from ptame_deploy.storage import write_text
 
 
@@ -116,7 +116,7 @@ def read_loss(path: Path) -> Loss:
         weights = LossWeights(**numbers)
         return Loss(str(found["name"]), weights, float(found["weight_decay"]))
     except OSError as error:
-        message = f"The loss weights {path} cannot be read: {reason(error)}."
+        message = f"The loss weights {path} cannot be read: {reason_of(error)}."
         raise InvalidInputError(message) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         message = f"{path} holds no loss weights as ptame tune writes them ({error})."

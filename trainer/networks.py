@@ -7,7 +7,7 @@ import torch
 
 from ptame_deploy.auxiliaries import Auxiliary
 from ptame_deploy.backbones import Backbone
-from ptame_deploy.errors import CheckFailedError
+from ptame_deploy.errors import CheckFailedError, reason_of
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def lent(backbone: Backbone, auxiliary: Auxiliary) -> Iterator[None]:
         yield
     except RuntimeError as error:
         if is_lack_of_memory(error):
-            raise MemoryError(str(error).split("\n", maxsplit=1)[0]) from error
+            raise MemoryError(reason_of(error)) from error
         if "DataLoader worker" in str(error) and "killed by signal" in str(error):
             message = (
                 "A process that decodes photos was killed, as the system does where memory runs "

@@ -13,7 +13,7 @@ from typing import Any
 from xml.etree import ElementTree as ET  # _xml refuses what makes it unsafe
 from xml.parsers import expat
 
-from ptame_deploy.errors import InvalidInputError, reason
+from ptame_deploy.errors import InvalidInputError, reason_of
 from ptame_deploy.preprocessing import Preprocessing
 
 MAX_JSON_BYTES = 256 * 2**20  # COCO's validation set has 20 MB; parsing takes some ten times more
@@ -251,7 +251,7 @@ def _bytes(path: Path, limit: int) -> bytes:
         with path.open("rb") as file:
             content = file.read(limit + 1)
     except OSError as error:
-        message = f"{path} cannot be read: {reason(error)}."
+        message = f"{path} cannot be read: {reason_of(error)}."
         raise InvalidInputError(message) from error
     if len(content) > limit:
         message = (

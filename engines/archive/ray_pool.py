@@ -21,7 +21,7 @@ from engines.archive.explain_archive import Runner
 from engines.archive.pool import Pool, size_pool
 from engines.archive.shards import Shard
 from engines.archive.worker import ArchiveWorker, Report, Task
-from ptame_deploy.errors import MissingRequirementError
+from ptame_deploy.errors import MissingRequirementError, reason_of
 from ptame_deploy.machine import usable_cores
 
 OBJECT_STORE_BYTES = 100 * 2**20  # shards' names and reports alone pass through it
@@ -134,7 +134,7 @@ def _ray(**options: Any) -> Iterator[None]:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:  # it raises Exception itself, and much else
         ray.shutdown()
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         message = (
             f"Ray could not be started on this machine: {reason} Where the machine is busy, try "
             "again when it is less so."

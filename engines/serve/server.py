@@ -12,7 +12,7 @@ from engines.explainer import Explainer
 from engines.serve.app import make_app
 from engines.serve.patience import patient_protocol
 from engines.serve.settings import ServeSettings
-from ptame_deploy.errors import InvalidInputError, reason
+from ptame_deploy.errors import InvalidInputError, reason_of
 
 _BACKLOG = 256
 
@@ -66,7 +66,7 @@ def run_server(
         try:
             listening.bind((host, port))
         except (OSError, UnicodeError) as error:  # the second: a name that can be no host's
-            message = f"Cannot listen at {host}:{port}: {reason(error)}."
+            message = f"Cannot listen at {host}:{port}: {reason_of(error)}."
             raise InvalidInputError(message) from error
         shown = f"[{host}]" if ":" in host else host
         config = uvicorn.Config(

@@ -15,7 +15,7 @@ from engines.explainer import Explainer
 from engines.runtime import Arrays, Staged, check_arrays, check_inputs
 from engines.triton.config import DATATYPES, MANIFEST_PARAMETER
 from ptame_deploy.artifacts import GraphManifest
-from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError, reason
+from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError, reason_of
 from ptame_deploy.records import first_fault
 
 Protocol = Literal["http", "grpc"]
@@ -156,7 +156,7 @@ class TritonRuntime:
             message = f"{self._address} refuses: {error.message()}"
             raise InvalidInputError(message) from error
         except Exception as error:  # of the transport: sockets, gevent, TLS
-            raise self._unreachable(reason(error) or type(error).__name__) from error
+            raise self._unreachable(reason_of(error)) from error
 
     def _unreachable(self, told: str) -> MissingRequirementError:
         told = " ".join(told.split())

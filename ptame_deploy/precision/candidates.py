@@ -5,7 +5,7 @@ from pathlib import Path
 
 import onnx
 
-from ptame_deploy.errors import CheckFailedError, InvalidInputError
+from ptame_deploy.errors import CheckFailedError, InvalidInputError, reason_of
 from ptame_deploy.graph_file import is_large, load_graph, save_graph
 from ptame_deploy.precision import bias_correction, calibration, fp16, int8
 from ptame_deploy.precision.blocks import find_blocks, weighted_nodes
@@ -127,6 +127,6 @@ def prepare_graph(source: Path, path: Path, *, external: bool) -> None:
     except OSError:
         raise
     except Exception as failure:  # native optimisers share no base but Exception
-        reason = str(failure).split("\n", maxsplit=1)[0]
+        reason = reason_of(failure)
         message = f"The graph cannot be prepared for a precision pass: {reason}"
         raise CheckFailedError(message) from failure

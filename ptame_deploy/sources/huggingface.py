@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ptame_deploy.backbones import PREPARATION, Backbone, preprocessing_of
-from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError
+from ptame_deploy.errors import ArtifactError, InvalidInputError, MissingRequirementError, reason_of
 from ptame_deploy.hub import is_out_of_reach
 from ptame_deploy.preprocessing import (
     IMAGENET_MEAN,
@@ -71,7 +71,7 @@ def from_transformers(name: str, *, pretrained: bool) -> Backbone:
             else kind.from_config(config)
         )
     except (OSError, RuntimeError, KeyError) as error:
-        reason = str(error).strip().split("\n", maxsplit=1)[0]
+        reason = reason_of(error)
         if local:
             message = f"{name} cannot be loaded by transformers: {reason}"
             raise ArtifactError(message) from error
@@ -81,7 +81,7 @@ def from_transformers(name: str, *, pretrained: bool) -> Backbone:
         )
         raise MissingRequirementError(message) from error
     except ValueError as error:
-        reason = str(error).strip().split("\n", maxsplit=1)[0]
+        reason = reason_of(error)
         message = f"{name} is no image classifier that transformers knows: {reason}"
         raise InvalidInputError(message) from error
     prepared = _processor(transformers, where)

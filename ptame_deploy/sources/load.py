@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ptame_deploy.backbones import Backbone, imagenet_class_names, preprocessing_of
-from ptame_deploy.errors import InvalidInputError, PtameError, reason
+from ptame_deploy.errors import InvalidInputError, PtameError, reason_of
 from ptame_deploy.heads import Head, checked_head, names_function
 from ptame_deploy.part_records import MAX_NAME_LENGTH, is_class_name
 from ptame_deploy.sources import huggingface, import_string, library, onnx_file, programs
@@ -147,7 +147,7 @@ def read_class_names(given: str) -> list[str]:
         names = json.loads(text) if path.suffix == ".json" else text.splitlines()
     except (OSError, ValueError, RecursionError) as error:
         message = (
-            f"Class names {given} cannot be read ({reason(error)}). "
+            f"Class names {given} cannot be read ({reason_of(error)}). "
             "Give a JSON list, one name a line, or 'imagenet'."
         )
         raise InvalidInputError(message) from error
@@ -168,7 +168,7 @@ def _checked(backbone: Backbone) -> Backbone:
     except (MemoryError, PtameError):
         raise
     except (Exception, SystemExit) as error:  # the classifier is foreign code
-        reason = str(error).split("\n", maxsplit=1)[0]
+        reason = reason_of(error)
         message = (
             f"{backbone.name} fails on an input of {height}x{width} pixels ({reason}). "
             "Set --input-size and --resize to what it was trained with."

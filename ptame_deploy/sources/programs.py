@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ptame_deploy.backbones import PREPARATION, Backbone
-from ptame_deploy.errors import ArtifactError, CheckFailedError, InvalidInputError
+from ptame_deploy.errors import ArtifactError, CheckFailedError, InvalidInputError, reason_of
 from ptame_deploy.foreign_graph import DEFAULT_SIDE, read_foreign_graph
 from ptame_deploy.preprocessing import Preprocessing
 from ptame_deploy.quiet_exporter import quiet_exporter
@@ -111,7 +111,7 @@ def from_script(name: str, size: tuple[int, int] | None) -> Backbone:
                     opset_version=_OPSET,
                 )
         except Exception as error:
-            reason = str(error).strip().split("\n", maxsplit=1)[0]
+            reason = reason_of(error)
             message = (
                 f"{name} cannot be written as ONNX for images of {height}x{width}: {reason} "
                 "Give its size with --input-size, or its source as file.py:factory."
@@ -140,7 +140,7 @@ def _is_pickle(path: Path) -> bool:
 
 
 def _unreadable(path: Path, error: Exception, kind: str) -> str:
-    reason = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
+    reason = reason_of(error)
     return (
         f"{path} is not what {kind}: {reason} (For a checkpoint of weights give the classifier's "
         "name with --backbone and the file with --weights.)"
