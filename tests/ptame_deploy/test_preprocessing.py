@@ -102,6 +102,7 @@ def test_what_imagenets_classifiers_are_used_to():
     assert Preprocessing.usual((224, 224)) == ours
     wide = Preprocessing.usual((192, 384))  # 7/8 of the shorter side is seen
     assert (wide.input_size, wide.resize) == ((192, 384), 219)
+    assert Preprocessing.usual((221, 221)).resize == 253  # 252.6
 
 
 def test_another_input_size_sees_as_much_of_the_photo():
@@ -116,12 +117,12 @@ def test_another_input_size_sees_as_much_of_the_photo():
 
 
 def test_crop_box_of_a_photo_that_does_not_divide():
-    ours = Preprocessing(input_size=(90, 101), resize=128)
+    ours = Preprocessing(input_size=(89, 99), resize=128)
     assert ours.resized_size(400, 300) == (170, 128)
     left, top, right, bottom = ours.crop_box(400, 300)
     across, down = 400 / 170, 300 / 128
-    assert (left, right) == (34 * across, 135 * across)  # (170 - 101) / 2, halves to even
-    assert (top, bottom) == (19 * down, 109 * down)
+    assert (left, right) == (36 * across, 135 * across)  # (170 - 99) / 2, halves to even
+    assert (top, bottom) == (20 * down, 109 * down)
     assert ours.resized_size(300, 400) == (128, 170)
     assert ours.resized_size(77, 77) == (128, 128)
 
@@ -139,9 +140,18 @@ def test_a_standard_deviation_is_positive(std):
         Preprocessing(std=std)
 
 
+def test_it_says_how_photos_are_resized():
+    assert "shorter side to 256 (bilinear), centre crop 224x224" in str(Preprocessing())
+    assert "both sides to 256" in str(Preprocessing(squash=True))
+
+
 def test_sizes_end_somewhere():
     assert Preprocessing(resize=16_384).resize == 16_384
     with pytest.raises(ValueError, match="16384"):
         Preprocessing(resize=16_385)
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
+        Preprocessing(resize=0)
+    with pytest.raises(ValueError, match="finite"):
+        Preprocessing(mean=(0, 0, float("nan")))
     with pytest.raises(ValueError, match="frozen"):
         Preprocessing().resize = 3

@@ -83,6 +83,14 @@ def test_only_removed_pixels_change():
         assert (one[:, removed] != image[:, removed]).mean() > 0.9
 
 
+def test_as_many_pixels_go_as_the_percentage_says():
+    """Rounded, from one percent to ninety-nine."""
+    image, saliency = photo(7, 9), np.arange(63, dtype=np.float32).reshape(7, 9)
+    found = copies(Road(MeasureSettings(road_percentages=(1, 20, 99))), image, saliency)
+    gone = [int((one != image).any(axis=0).sum()) for one in found]
+    assert gone == [1, 1, 13, 13, 62, 62]
+
+
 def test_noise_is_that_of_the_paper():
     image = np.full((3, 100, 100), 0.5, np.float32)
     saliency = np.arange(10_000, dtype=np.float32).reshape(100, 100)
@@ -137,6 +145,7 @@ def test_reading_by_hand():
     assert [one.name for one in measure.columns] == ["road_morf", "road_lerf", "road"]
     assert [one.better for one in measure.columns] == ["lower", "higher", "higher"]
     assert [one.low for one in measure.columns] == [0, 0, -100]
+    assert [one.high for one in measure.columns] == [100, 100, 100]
     assert measure.settings == {"removed_percent": "20,40", "noise": 0.01, "seed": 0}
 
 
