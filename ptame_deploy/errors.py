@@ -42,5 +42,7 @@ def reason_of(error: BaseException) -> str:
     exporters, hubs and runtimes add pages of advice, and some errors say nothing at all.
     """
     told = getattr(error, "strerror", None) or str(error)
-    lines = str(told).strip().splitlines()
+    if len(error.args) > 1 and told == str(error.args):  # as Python prints what it does not know
+        told = str(error.args[0])
+    lines = told.strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__

@@ -197,13 +197,13 @@ def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Pat
 
 @pytest.fixture(scope="session")
 def exported_once(made_once, export_tiny) -> Callable[..., Path]:
-    """Export as `export_tiny` does, for all workers."""
+    """Export as `export_tiny` does, for all workers; the folder is called ``model``."""
 
     def call(name: str, *options: str, factory: str = "build") -> Path:
         def make(directory: Path) -> None:
-            assert export_tiny(directory, *options, factory=factory) == 0
+            assert export_tiny(directory / "model", *options, factory=factory) == 0
 
-        return made_once(name, make)
+        return made_once(name, make) / "model"
 
     return call
 

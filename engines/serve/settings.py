@@ -1,7 +1,4 @@
-"""How a service runs, and what it refuses.
-
-The defaults of ``ptame serve`` are those here, which its help reads: nothing heavy is imported.
-"""
+"""How a service runs, and what it refuses."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,6 @@
 """The command ``ptame``: global options, exit codes, and one module for each command.
 
-Command modules import nothing heavier than typer at the top, so that ``--help`` and completion stay
-instant.
+Command modules import only typer at the top, so that ``--help`` and completion stay instant.
 """
 
 import errno

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engines.serve.settings import MEGABYTE, ServeSettings
 from ptame_deploy.cli import console, options
 from ptame_deploy.cli.explain import ProviderKind
 from ptame_deploy.cli.lowering import EngineKind, graph_of_precision
@@ -46,25 +45,23 @@ def serve(
         ProviderKind, typer.Option(help="Where ONNX Runtime runs; never another one silently.")
     ] = ProviderKind.cpu,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 for one a core.")] = 0,
-    max_batch: Annotated[
-        int, typer.Option(help="Photos that run together at most.")
-    ] = ServeSettings.max_batch,
+    max_batch: Annotated[int, typer.Option(help="Photos that run together at most.")] = 8,
     queue_delay: Annotated[
         str, typer.Option(help="How long a request may wait for others to run with.")
-    ] = f"{1000 * ServeSettings.delay:g}ms",
+    ] = "2ms",
     max_waiting: Annotated[
         int, typer.Option(help="Photos that may wait or run; more are answered 429.")
-    ] = ServeSettings.max_waiting,
+    ] = 64,
     max_body: Annotated[
         float,
         typer.Option(help="Megabytes of a request, and of its answer's maps; more are 413."),
-    ] = ServeSettings.max_body // MEGABYTE,
+    ] = 32,
     max_pixels: Annotated[
         float, typer.Option(help="Megapixels of a photo; more are answered 413.")
-    ] = ServeSettings.max_pixels // MEGABYTE,
+    ] = 89,
     timeout: Annotated[
         str, typer.Option(help="How long a request may take; then it is answered 503.")
-    ] = f"{ServeSettings.timeout:g}s",
+    ] = "30s",
     api_key_file: Annotated[
         Path | None,
         typer.Option(
@@ -79,6 +76,7 @@ def serve(
     end.
     """
     from engines.explainer import Explainer
+    from engines.serve.settings import ServeSettings
     from ptame_deploy.errors import MissingRequirementError
     from ptame_deploy.onnx_session import PROVIDERS
 
@@ -109,6 +107,7 @@ def serve(
 
 
 def _millions(option: str, value: float) -> int:
+    from engines.serve.settings import MEGABYTE
     from ptame_deploy.errors import InvalidInputError
 
     if not isfinite(value):

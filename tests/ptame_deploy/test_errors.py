@@ -17,6 +17,11 @@ pytestmark = pytest.mark.unit
         (ValueError(), "ValueError"),
         (KeyError("name"), "'name'"),
         (RuntimeError(" \n "), "RuntimeError"),
+        (RuntimeError("Expected HTTP", 8), "Expected HTTP"),
+        (
+            UnicodeDecodeError("ascii", b"\xff", 0, 1, "odd"),
+            str(UnicodeDecodeError("ascii", b"\xff", 0, 1, "odd")),
+        ),
     ],
 )
 def test_why_something_failed_is_one_phrase(error, reason):
