@@ -248,10 +248,10 @@ soak: random-model
 	$(BIN)/python scripts/soak.py bench-work/random-model --json "$(SOAK_JSON)" $(SOAK_ARGUMENTS)
 
 # Whether the tests notice when the numeric core is changed; docs/mutation.md explains what they do not.
-# One module: make mutate MODULE=trainer/losses.py
+# One module: make mutate MODULE=trainer/losses.py; some of its mutants: SAMPLE=200
 mutate: $(ENVIRONMENT) $(AUDIT_ENVIRONMENT)
 	PATH="$(abspath $(BIN)):$(abspath $(AUDIT)/bin):$$PATH" $(BIN)/python scripts/mutate.py \
-		$(if $(MODULE),--only $(MODULE))
+		$(if $(MODULE),--only $(MODULE)) $(if $(SAMPLE),--sample $(SAMPLE))
 
 # What production machines install, with hashes; for the images in docker/ too.
 lock: $(AUDIT_ENVIRONMENT)

@@ -5,13 +5,17 @@ by module, and writes the counts. What is known of the survivors: docs/mutation.
 
     python scripts/mutate.py --work bench-work/mutants
     python scripts/mutate.py --only trainer/losses.py
+    python scripts/mutate.py --only bench/measures/imputation.py --sample 200
 """
 
 import argparse
 import json
 import os
+import random
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 # Module: tests that are to notice.
@@ -43,19 +47,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("bench-work/mutants"))
     parser.add_argument("--only", choices=CORE, action="append", help="repeatable")
+    parser.add_argument("--sample", type=int, help="of each module, so many mutants at random")
     arguments = parser.parse_args()
     work: Path = arguments.work.resolve()
     clone = work / "clone"
     if not clone.is_dir():
         subprocess.run(["git", "clone", "--quiet", ".", str(clone)], check=True)
     for module in arguments.only or CORE:
-        counts = _mutate(module, work, clone)
+        counts = _mutate(module, work, clone, arguments.sample)
         print(f"{module}: {counts['killed']} of {counts['run']} noticed", flush=True)
         _keep(work / "mutants.json", module, counts)
     return 0
 
 
-def _mutate(module: str, work: Path, clone: Path) -> dict[str, int]:
+def _mutate(module: str, work: Path, clone: Path, sample: int | None) -> dict[str, int]:
     name = module.replace("/", "-").removesuffix(".py")
     config, session = work / f"{name}.toml", work / f"{name}.sqlite"
     tests = " ".join(["-x", "-q", "-p", "no:cacheprovider", "--no-header", *CORE[module]])
@@ -75,6 +80,8 @@ def _mutate(module: str, work: Path, clone: Path) -> dict[str, int]:
     call("git", "checkout", "--quiet", "--", ".")  # a run that was killed left its mutant there
     if not session.exists():
         call("cosmic-ray", "init", str(config), str(session))
+        if sample is not None:
+            _thin(session, sample)
     served = [sys.executable, _FORKED, "--serve"]
     call(*served, "cosmic-ray", "baseline", str(config))  # the tests pass as the code is
     call(*served, "cosmic-ray", "exec", str(config), str(session))
@@ -82,6 +89,17 @@ def _mutate(module: str, work: Path, clone: Path) -> dict[str, int]:
     outcomes = [json.loads(line) for line in call("cosmic-ray", "dump", str(session)).splitlines()]
     results = [result["test_outcome"] for _, result in outcomes if result is not None]
     return {"run": len(results), "killed": sum(one != "survived" for one in results)}
+
+
+def _thin(session: Path, sample: int) -> None:
+    """Leave so many of a session's mutants, the same ones each time."""
+    with closing(sqlite3.connect(session)) as database, database:
+        found = database.execute(
+            "SELECT job_id FROM mutation_specs ORDER BY operator_name, occurrence, operator_args"
+        ).fetchall()
+        left_out = random.Random(0).sample(found, max(0, len(found) - sample))
+        for table in ("mutation_specs", "work_items"):
+            database.executemany(f"DELETE FROM {table} WHERE job_id = ?", left_out)
 
 
 def _keep(path: Path, module: str, counts: dict[str, int]) -> None:
