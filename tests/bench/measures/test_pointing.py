@@ -39,6 +39,26 @@ def test_tolerance_is_a_distance_from_the_box():
     assert pointing_hit(peak(51, 41), [BOX], tolerance=17) == 100.0
 
 
+def test_tolerance_holds_left_of_a_box_and_above_it_too():
+    far = (50.0, 60.0, 70.0, 75.0)
+    assert pointing_hit(peak(65, 35), [far]) == 100.0  # centre 14.5 left of it
+    assert pointing_hit(peak(65, 34), [far]) == 0.0  # 15.5
+    assert pointing_hit(peak(45, 55), [far]) == 100.0  # 14.5 above it
+    assert pointing_hit(peak(44, 55), [far]) == 0.0
+
+
+def test_energy_is_no_whole_number():
+    saliency = np.ones((3, 1), np.float32)
+    assert pointing_energy(saliency, [(0.0, 0.0, 1.0, 1.0)]) == pytest.approx(100 / 3)
+
+
+def test_as_many_values_as_are_not_finite_are_counted():
+    saliency = peak(3, 4)
+    saliency[0, :2] = np.nan
+    with pytest.raises(InvalidInputError, match=r"\b2\b"):
+        pointing_energy(saliency, [BOX])
+
+
 def test_any_box_counts():
     assert pointing_hit(peak(70, 50), [BOX, (45.0, 65.0, 55.0, 75.0)], tolerance=0) == 100.0
 
